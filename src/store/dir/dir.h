@@ -1,0 +1,77 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#pragma once
+/*
+ * The dir store: a directory that is complete without any database.
+ *
+ *   format                    "larder-store 1\n": written last by creation, read first by open
+ *   blobs/<alg>/<hex>         0444, named by digest, never changed once linked
+ *   memo/<alg>/<hex>          what was recorded about a blob (memo.h); its mtime is the last use
+ *   refs/<escaped name>       one JSON document each (ref.h)
+ *   leases/<id>               one JSON document each (lease.h)
+ *   quarantine/<alg>-<hex>.<n> [+ .json]  corrupt bytes and why (quarantine.h)
+ *   partial/<key> [+ .json]   resumable downloads, flocked while live
+ *   tmp/.tmp-<pid>-<start>-*  temporaries of a process, flocked while live
+ *   locks/<name>              flock files, never removed
+ *   state/<name>              small cursors (scrub, maintain), written atomically
+ *   index.sqlite              cache (src/index), rebuilt at will
+ *
+ * Lock order (take only downwards): locks/entry-* -> locks/url-* -> locks/blob-<2 hex> ->
+ * locks/gc -> locks/index. Everybody who makes bytes reachable (publish a blob and its ref, hand
+ * out a path) holds locks/gc shared; whoever removes or quarantines holds it exclusively, for
+ * microseconds a blob, and looks again at refs, leases and last use under it.
+ *
+ * Write order: blob bytes, fsync, link, fsync of the directory; then memo; then ref; the index
+ * learns of it later by itself (index.h).
+ */
+#include <stdbool.h>
+#include <stdint.h>
+
+#include <larder/store.h>
+
+#include "base/mem.h"
+
+#define STORE_FORMAT_VERSION 1
+
+enum store_place {
+    STORE_ROOT,
+    STORE_BLOBS_SHA256,
+    STORE_BLOBS_SHA512,
+    STORE_MEMO_SHA256,
+    STORE_MEMO_SHA512,
+    STORE_REFS,
+    STORE_LEASES,
+    STORE_QUARANTINE,
+    STORE_PARTIAL,
+    STORE_TMP,
+    STORE_LOCKS,
+    STORE_STATE,
+    STORE_PLACE_MAX
+};
+
+DEFINE_CLEANUP(struct larder_store *, larder_store_close)
+
+/* Directory descriptor of a place; borrowed, valid until close. Opened on first use. */
+int store_place(struct larder_store *store, enum store_place place, int *ret_dirfd,
+                struct larder_error *e);
+/* Blob (memo) directory of an identity algorithm; INVAL for others. */
+int store_blob_dir(struct larder_store *store, enum larder_digest_alg alg, int *ret_dirfd,
+                   struct larder_error *e);
+int store_memo_dir(struct larder_store *store, enum larder_digest_alg alg, int *ret_dirfd,
+                   struct larder_error *e);
+bool store_is_read_only(const struct larder_store *store);
+const struct larder_observer *store_observer(const struct larder_store *store); /* never NULL */
+/* DENIED with a clear message when the store may not be written. */
+int store_require_writable(struct larder_store *store, struct larder_error *e);
+
+/*
+ * Takes locks/<name>; see the lock order above. wait=false: BUSY at once. While waiting longer
+ * than 200 ms the observer gets progress "wait" and cancellation is honoured.
+ */
+int store_lock(struct larder_store *store, const char *name, bool exclusive, bool wait, int *ret_fd,
+               struct larder_error *e);
+/* "entry-<hash of text>" and the like: a lock name from arbitrary text. out 64 bytes. */
+void store_lock_name(const char *kind, const char *text, char out[64]);
+
+/* Warnings and notes to the observer, formatted. */
+void store_warn(struct larder_store *store, const char *fmt, ...) LARDER_PRINTF(2, 3);
+void store_note(struct larder_store *store, const char *fmt, ...) LARDER_PRINTF(2, 3);

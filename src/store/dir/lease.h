@@ -1,0 +1,41 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#pragma once
+/*
+ * Leases: promises that a blob is in use, each with an owner whose life can be checked: a process
+ * (pid, start time, boot id), a file (an overlay: path, device, inode) or a time.
+ * "Can't tell" counts as alive.
+ */
+#include <larder/store.h>
+
+#include "base/process.h"
+#include "store/dir/dir.h"
+
+enum lease_kind { LEASE_PROCESS, LEASE_FILE, LEASE_UNTIL };
+
+struct lease {
+    char id[LARDER_LEASE_ID_BYTES];
+    enum lease_kind kind;
+    struct larder_digest digest;
+    char *purpose;
+    char *host; /* who made it: a store on a shared disk has leases of other hosts */
+    int64_t created_ns;
+    struct process_id process; /* PROCESS */
+    char *path;                /* FILE: absolute */
+    uint64_t device, inode;    /* FILE */
+    int64_t until_ns;          /* UNTIL */
+};
+
+void lease_done(struct lease *lease);
+/* Alive, dead (may be removed) or unknown (counts as alive). */
+enum process_state lease_check(const struct lease *lease);
+/* One line for people: "process 123 (qemu-system-x86) since 2 min: image use". */
+int lease_describe(const struct lease *lease, struct buf *out);
+/* Each lease; with digest only those of it. The lease lives for the call. */
+int lease_each(struct larder_store *store, const struct larder_digest *digest,
+               int (*fn)(void *arg, const struct lease *lease), void *arg, struct larder_error *e);
+/* Removes dead ones; counts them. */
+int lease_sweep(struct larder_store *store, bool dry_run, uint64_t *ret_removed,
+                struct larder_error *e);
+/* Whether any live or unknown lease holds digest. */
+int lease_holds(struct larder_store *store, const struct larder_digest *digest, bool *ret,
+                struct larder_error *e);
