@@ -1,0 +1,34 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#pragma once
+/*
+ * Streaming decompression of gzip (also concatenated members), xz, zstd (also several frames) and
+ * bzip2 (also several streams). Push bytes in, get bytes out by callback; truncated or damaged
+ * input, trailing garbage and checks that fail are errors. Memory is bounded (zstd windows up to
+ * 128 MiB, xz memlimit 256 MiB). Expansion is capped by max_out_bytes.
+ */
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <larder/error.h>
+
+#include "base/mem.h"
+
+enum unpack_format { UNPACK_NONE, UNPACK_GZIP, UNPACK_XZ, UNPACK_ZSTD, UNPACK_BZIP2 };
+
+/* By magic; NONE when it is none of them. */
+enum unpack_format unpack_detect(const void *head, size_t n);
+/* By file name: .gz .xz .zst .bz2 */
+enum unpack_format unpack_from_name(const char *name);
+const char *unpack_name(enum unpack_format format);
+
+typedef int unpack_sink(void *arg, const void *data, size_t n, struct larder_error *e);
+
+struct unpack;
+int unpack_new(enum unpack_format format, uint64_t max_out_bytes, unpack_sink *sink, void *arg,
+               struct unpack **ret, struct larder_error *e);
+int unpack_push(struct unpack *u, const void *data, size_t n, struct larder_error *e);
+/* End of input: CORRUPT when the stream was not complete. */
+int unpack_finish(struct unpack *u, struct larder_error *e);
+void unpack_free(struct unpack *u);
+DEFINE_CLEANUP(struct unpack *, unpack_free)

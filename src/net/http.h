@@ -1,0 +1,104 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#pragma once
+/*
+ * HTTP client over libcurl, which is opened at the first request (loading it costs more than a
+ * cache hit). HTTP/1.1 only: 7.88's HTTP/2 may report a truncated body as complete.
+ *
+ * Redirects are followed here, not by libcurl: credentials and private headers go only to the
+ * origin (scheme, host, port) they were given for. Proxies come from the usual variables.
+ * Threads: one client, one thread.
+ */
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <larder/error.h>
+#include <larder/observer.h>
+
+#include "base/buf.h"
+#include "base/mem.h"
+
+struct http_client;
+
+struct http_options {
+    int64_t connect_timeout_ns; /* 0: 20 s */
+    int64_t stall_timeout_ns;   /* no byte for so long ends the transfer; 0: 30 s */
+    unsigned retries;           /* of requests that failed in a way that may pass */
+    int64_t retry_wait_ns;      /* first backoff, doubled with jitter; 0: 500 ms */
+    const char
+        *header_file;    /* extra request headers "Name: value", sent to the first origin only */
+    bool no_netrc;       /* else ~/.netrc or $NETRC */
+    const char *ca_file; /* NULL: the system's */
+    const struct larder_observer *observer;
+};
+
+int http_client_new(const struct http_options *options, struct http_client **ret,
+                    struct larder_error *e);
+void http_client_free(struct http_client *client);
+DEFINE_CLEANUP(struct http_client *, http_client_free)
+
+enum http_method { HTTP_GET, HTTP_HEAD };
+
+struct http_response {
+    int status;
+    bool has_length;
+    uint64_t length_bytes; /* of this body */
+    bool has_total;
+    uint64_t total_bytes;   /* of the whole object (from Content-Range or length) */
+    uint64_t range_start;   /* of a 206 */
+    char *etag;             /* as sent, with quotes; NULL */
+    char *last_modified;    /* as sent; NULL */
+    char *content_type;     /* NULL */
+    char *content_encoding; /* NULL */
+    char *final_url;        /* after redirects */
+    int64_t retry_after_ns; /* 0: none */
+    bool accepts_ranges;
+};
+void http_response_done(struct http_response *response);
+
+struct http_request {
+    enum http_method method;
+    const char *url;
+    uint64_t range_start; /* > 0: Range: bytes=N- with if_range */
+    const char *if_range; /* strong ETag or Last-Modified */
+    const char *if_none_match;
+    const char *if_modified_since;
+    bool no_cache;           /* Cache-Control: no-cache, past caches on the way */
+    uint64_t max_body_bytes; /* 0: no limit; LIMIT beyond */
+    /* Called once per final response before its body; non-zero ends the transfer. */
+    int (*head)(void *arg, const struct http_response *response, struct larder_error *e);
+    /* Body pieces of a 2xx in order; non-zero ends the transfer with that code. */
+    int (*body)(void *arg, const void *data, size_t n, struct larder_error *e);
+    void *arg;
+};
+
+/*
+ * One request with redirects, no retry. 0 when an HTTP answer came, whatever its status, and a
+ * 2xx body arrived whole (its length checked). UNREACHABLE: no or no complete answer; AUTH for
+ * TLS verification failures; CANCELED; the callback's own error.
+ */
+int http_perform(struct http_client *client, const struct http_request *request,
+                 struct http_response *ret, struct larder_error *e);
+
+/*
+ * Turns a status that is not a success into an error: 404/410 GONE, 401/403/407 AUTH, 408/429/5xx
+ * UNREACHABLE, others PROTO.
+ */
+int http_status_error(const char *url, int status, struct larder_error *e);
+/* Whether trying again may help (UNREACHABLE by reset, stall, 408/429/5xx; not TLS or DNS "no"). */
+bool http_is_transient(const struct larder_error *e);
+
+/* Small document into out (limit: out->max_bytes), with retries. Any 2xx, or 304 with
+ * if_none_match; else http_status_error. */
+int http_get_text(struct http_client *client, const struct http_request *request, struct buf *out,
+                  struct http_response *ret, struct larder_error *e);
+
+/* URL helpers (pure). */
+bool url_is_http(const char *url);
+/* Same directory, other last component, query dropped: "https://h/a/b.img?x" + "SHA256SUMS".
+ * malloc'd. */
+int url_sibling(const char *url, const char *name, char **ret, struct larder_error *e);
+/* Last path component, percent-decoded, without query. malloc'd; "" possible. */
+int url_basename(const char *url, char **ret, struct larder_error *e);
+/* Adds a throw-away query parameter so that caches on the way miss. malloc'd */
+int url_bust_cache(const char *url, char **ret, struct larder_error *e);
