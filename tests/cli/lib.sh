@@ -1,0 +1,134 @@
+# SPDX-License-Identifier: Apache-2.0
+# shellcheck shell=sh
+# Harness of the shell tests. A test script begins with
+#     . "$(dirname "$0")/lib.sh"
+# runs one expect_success per thing it shows, and ends with test_done. It speaks TAP, works in a
+# private directory ($PWD) with a fresh $LARDER_HOME, and leaves nothing behind: no file, and no
+# process that was told to the harness with `started`.
+set -u
+: "${LARDER:?LARDER must name the program under test}"
+test_count=0
+test_failed=0
+test_pids=
+
+test_work=$(mktemp -d "${TMPDIR:-/tmp}/larder-test.XXXXXXXX") || exit 99
+
+test_cleanup() {
+    test_status=$?
+    trap - EXIT
+    for test_pid in $test_pids; do
+        kill "$test_pid" 2>/dev/null
+        wait "$test_pid" 2>/dev/null
+    done
+    cd /
+    # A store makes its blobs and directories read-only.
+    chmod -R u+rwX "$test_work" 2>/dev/null
+    rm -rf "$test_work"
+    exit "$test_status"
+}
+trap test_cleanup EXIT
+trap 'exit 130' INT
+trap 'exit 143' TERM HUP
+
+# Nothing of the caller's own set-up may change what a test sees.
+for test_name in $(env | sed -n 's/^\(LARDER_[A-Z_]*\|XDG_[A-Z_]*\|[a-zA-Z]*_proxy\|[A-Z]*_PROXY\)=.*/\1/p'); do
+    case $test_name in
+    LARDER_SOURCE | LARDER_BUILD | LARDER_VERSION) ;;
+    *) unset "$test_name" ;;
+    esac
+done
+mkdir "$test_work/home" "$test_work/trash"
+export HOME="$test_work/home" LARDER_HOME="$test_work/store" LC_ALL=C.UTF-8 TZ=UTC
+cd "$test_work/trash" || exit 99
+
+# larder ARG...: the program under test.
+larder() { "$LARDER" "$@"; }
+
+# started PID: have it killed when the script ends, however it ends.
+started() { test_pids="$test_pids $1"; }
+
+test_report() { # RESULT TITLE LOG
+    test_count=$((test_count + 1))
+    echo "$1 $test_count - $2"
+    [ "$1" = ok ] && return
+    test_failed=$((test_failed + 1))
+    sed 's/^/# /' "$3"
+}
+
+# expect_success TITLE SCRIPT: SCRIPT is evaluated here, so it can leave variables and files for
+# the next one; its commands are to be chained with &&.
+expect_success() {
+    exec 3>&1 4>&2 >"$test_work/log" 2>&1
+    eval "$2"
+    test_status=$?
+    exec >&3 2>&4 3>&- 4>&-
+    if [ "$test_status" -eq 0 ]; then
+        test_report ok "$1"
+    else
+        {
+            echo "status $test_status of:"
+            echo "$2"
+        } >>"$test_work/log"
+        test_report "not ok" "$1" "$test_work/log"
+    fi
+}
+
+# skip_test TITLE REASON: counted as skipped.
+skip_test() {
+    test_count=$((test_count + 1))
+    echo "ok $test_count - $1 # SKIP $2"
+}
+
+# skip_all REASON: the whole script cannot run here.
+skip_all() {
+    echo "1..0 # SKIP $1"
+    exit 0
+}
+
+# expect_status N COMMAND...: exactly that exit status; a crash is never the one expected.
+expect_status() {
+    test_want=$1
+    shift
+    "$@"
+    test_got=$?
+    [ "$test_got" -eq "$test_want" ] && return 0
+    echo "exit status $test_got, expected $test_want: $*" >&2
+    return 1
+}
+
+# test_cmp EXPECTED ACTUAL: the same bytes; shows the difference.
+test_cmp() { diff -u "$1" "$2"; }
+
+# expect_match PATTERN FILE / expect_no_match: grep -E that shows the file when it fails.
+expect_match() {
+    grep -qE -- "$1" "$2" && return 0
+    echo "no line of $2 matches '$1':" >&2
+    cat "$2" >&2
+    return 1
+}
+expect_no_match() {
+    grep -qE -- "$1" "$2" || return 0
+    echo "a line of $2 matches '$1':" >&2
+    cat "$2" >&2
+    return 1
+}
+
+# wait_for SECONDS COMMAND...: until COMMAND succeeds.
+wait_for() {
+    test_left=$(($1 * 20))
+    shift
+    until "$@" >/dev/null 2>&1; do
+        test_left=$((test_left - 1))
+        [ "$test_left" -gt 0 ] || {
+            echo "waited in vain for: $*" >&2
+            return 1
+        }
+        sleep 0.05
+    done
+}
+
+test_done() {
+    echo "1..$test_count"
+    [ "$test_count" -gt 0 ] && [ "$test_failed" -eq 0 ]
+    exit
+}
