@@ -18,6 +18,11 @@ static inline struct slice slice_of(const char *text)
     return (struct slice){text, text ? strlen(text) : 0};
 }
 #define SLICE_LIT(s) ((struct slice){(s), sizeof(s) - 1})
+/* The same as the initializer of a static object, where ISO C allows no compound literal. */
+#define SLICE_INIT(s)      \
+    {                      \
+        (s), sizeof(s) - 1 \
+    }
 
 bool slice_equal(struct slice a, struct slice b);
 bool slice_equal_nocase(struct slice a, struct slice b); /* ASCII */
