@@ -2,7 +2,8 @@
 #pragma once
 /*
  * Naming a process so that its end can be noticed: pid, start time (field 22 of
- * /proc/PID/stat, clock ticks since boot) and the kernel's boot id. A pid alone is reused.
+ * /proc/PID/stat, clock ticks since boot) and the kernel's boot id. A pid alone is reused, and
+ * means something else in another pid namespace (a container).
  */
 #include <stdbool.h>
 #include <stdint.h>
@@ -16,13 +17,18 @@ struct process_id {
     pid_t pid;
     uint64_t start_ticks;
     char boot_id[BOOT_ID_BYTES]; /* "" when /proc is not there */
+    uint64_t pid_namespace;      /* inode of /proc/self/ns/pid; 0: not recorded */
 };
 
 enum process_state { PROCESS_DEAD, PROCESS_ALIVE, PROCESS_UNKNOWN };
 
 int process_id_self(struct process_id *ret, struct larder_error *e);
 int process_id_of(pid_t pid, struct process_id *ret, struct larder_error *e); /* NOENT */
-/* UNKNOWN (never DEAD) when it cannot be told: no /proc, another boot id but same host... */
+/*
+ * DEAD only on proof: recorded in an earlier boot, no such pid, the pid reused (another start
+ * time), or a zombie without threads. UNKNOWN when it cannot be told: no start time recorded, no
+ * /proc, another pid namespace. A store shared by several hosts must compare hosts before asking.
+ */
 enum process_state process_check(const struct process_id *id);
 /* This boot's id, cached; "" when unknown. */
 const char *process_boot_id(void);
@@ -30,9 +36,10 @@ const char *process_boot_id(void);
 char *process_name(pid_t pid, char *out, size_t out_bytes);
 
 /*
- * Runs argv (no shell, PATH looked up) with stdin from /dev/null, collects stdout up to
- * max_stdout bytes and the tail of stderr; kills it after timeout_ms. Returns 0 and *ret_status =
- * wait status when it ran at all; NOENT when there is no such program.
+ * Runs argv (no shell, PATH looked up) with stdin from /dev/null and waits for its end. stdout is
+ * appended to out, of stderr the last err->max_bytes bytes are kept; both may be NULL. Returns 0
+ * and *ret_status = wait status when it ended by itself; NOENT when there is no such program. It is
+ * killed after timeout_ms (IO; 0: no limit) and when it writes more than out takes (LIMIT).
  */
 struct buf;
 int process_run(const char *const argv[], int64_t timeout_ms, struct buf *out, struct buf *err,
