@@ -37,7 +37,7 @@ void buf_append_slice(struct buf *b, struct slice s);
 void buf_puts(struct buf *b, const char *text);
 void buf_putc(struct buf *b, char c);
 void buf_printf(struct buf *b, const char *fmt, ...) LARDER_PRINTF(2, 3);
-void buf_vprintf(struct buf *b, const char *fmt, va_list ap);
+void buf_vprintf(struct buf *b, const char *fmt, va_list ap) LARDER_PRINTF(2, 0);
 /* Makes room for n more bytes and returns where they go (then add to b->n); NULL on failure. */
 char *buf_reserve(struct buf *b, size_t n);
 /* 0, or sets e (LIMIT, NOMEM) and returns its negative code. */
