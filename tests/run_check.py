@@ -90,7 +90,8 @@ class Step:
 
     def run(self, command, env=None, check=True):
         """Runs a command into the log; a group of its own, so that nothing outlives a timeout."""
-        self.log.write("$ " + shlex.join(command) + "\n")
+        line = shlex.join(command)
+        self.log.write("$ " + (line if len(line) < 400 else line[:400] + " ...") + "\n")
         self.log.flush()
         process = subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=self.log, stderr=subprocess.STDOUT,
@@ -163,7 +164,7 @@ class Check:
 def build(variant):
     def action(step):
         step.run(["sh", "./dev", "configure", variant])
-        step.run(["ninja", "-C", build_dir(variant)])
+        step.run(["ninja", "-C", build_dir(variant), "-k", "20"])
     return action
 
 
@@ -306,13 +307,15 @@ def clang_tidy(step):
                               stderr=subprocess.STDOUT, text=True)
         return done.returncode, done.stdout
 
-    bad = 0
+    bad, findings = 0, []
     with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
         for source, (status, text) in zip(sources, pool.map(one, sources)):
             if status != 0:
                 bad += 1
                 step.write(text)
-    step.write(f"{len(sources)} files, {bad} with findings")
+                findings += [line for line in text.splitlines() if " error: " in line]
+    # The paths to the findings are long: the findings alone come last.
+    step.write("\n".join(sorted({os.path.relpath(line) for line in findings})))
     if bad:
         raise Fail(f"{bad} of {len(sources)} files have findings")
 
