@@ -29,7 +29,7 @@ bool hex_decode(struct slice hex, uint8_t *ret, size_t n)
             return false;
     }
     for (size_t i = 0; i < n; i++)
-        ret[i] = (uint8_t)(hex_value(hex.p[2 * i]) << 4 | hex_value(hex.p[2 * i + 1]));
+        ret[i] = (uint8_t)(hex_value(hex.p[2 * i]) * 16 + hex_value(hex.p[2 * i + 1]));
     return true;
 }
 
@@ -139,7 +139,7 @@ static int escape_value(const char *p, bool first)
 /* Accepts only what filename_escape makes: a second file for the same name is no file of ours. */
 bool filename_unescape(const char *file, struct buf *out)
 {
-    char name[FILENAME_BYTES_MAX];
+    char name[FILENAME_BYTES_MAX] = "";
     size_t n = 0;
 
     if (!*file || strlen(file) > FILENAME_BYTES_MAX)

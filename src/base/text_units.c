@@ -175,11 +175,11 @@ char *duration_format(int64_t ns, char out[32])
     int64_t second;
 
     if (ns == INT64_MAX) {
-        strcpy(out, "never");
+        memcpy(out, "never", sizeof "never");
         return out;
     }
     if (ns <= 0) {
-        strcpy(out, "0s");
+        memcpy(out, "0s", sizeof "0s");
         return out;
     }
     while (ns < duration_units[i].ns)

@@ -21,7 +21,7 @@ static struct slice strip_dot_slash(struct slice path)
 {
     while (slice_starts(path, SLICE_LIT("./"))) {
         path = (struct slice){path.p + 2, path.n - 2};
-        while (path.n > 0 && path.p[0] == '/')
+        while (slice_starts(path, SLICE_LIT("/")))
             path = (struct slice){path.p + 1, path.n - 1};
     }
     return path;
@@ -133,6 +133,8 @@ static int collect(const struct lookup *l, struct collected *ret, struct larder_
         if (!ret->first)
             ret->first = entry;
     }
+    if (!ret->first)
+        return error_set(e, LARDER_NOENT, "%s: has no entry", checksum_file_label(l->sums));
     return 0;
 }
 
