@@ -81,6 +81,9 @@ void image_entry_init(struct image_entry *entry);
 void image_entry_done(struct image_entry *entry);
 #define CLEANUP_ENTRY CLEANUP(image_entry_done)
 
+/* "image/<name>", malloc'd; NULL when out of memory. */
+char *image_ref_name(const char *name);
+
 /* NOENT without "image/" in the message; CORRUPT when the document is damaged. */
 int image_entry_read(struct larder_store *store, const char *name, struct image_entry *ret,
                      struct larder_error *e);

@@ -23,8 +23,14 @@ struct image_published {
     char *etag, *last_modified;
     bool is_unchanged;  /* 304 to the validators of entry: digests are entry->published */
     char *weak_warning; /* md5/sha1 only, name differs...; NULL */
+    char *base_url;     /* the image beside sums that a redirect led to; NULL: the source itself */
 };
 void image_published_done(struct image_published *published);
+/* Copies what upstream published into entry's upstream part (nothing when unchanged or empty). */
+void image_published_record(const struct image_published *published, struct image_entry *entry);
+
+/* Whether --checksum is a digest itself: then nothing has to be asked. */
+bool image_checksum_is_literal(const char *checksum);
 
 /*
  * Asks. no_cache: past every cache on the way (torn publication). client may be NULL for local

@@ -1,0 +1,452 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "image/fetch.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "base/clock.h"
+#include "base/error.h"
+#include "base/fdio.h"
+#include "base/hash.h"
+#include "base/text.h"
+#include "image/probe.h"
+#include "image/source.h"
+#include "json/json.h"
+#include "net/transfer.h"
+#include "store/dir/blob.h"
+
+/* Left free beside the image: refs, memos, the index, and other people's small files. */
+#define SPACE_MARGIN_BYTES (64ULL * 1024 * 1024)
+
+struct fetch_run {
+    struct larder_store *store;
+    struct http_client *client;
+    struct image_entry *entry;
+    struct image_published *published;
+    const char *url;           /* NULL: local */
+    char key[64];              /* partial's name */
+    struct temp_file source;   /* the bytes as fetched */
+    struct temp_file unpacked; /* when they are unpacked */
+    struct transfer transfer;
+    enum unpack_format found_unpack;
+};
+
+/* ---- callbacks of the transfer ---- */
+
+static int check_space(void *arg, uint64_t total_bytes, bool is_unpacked, struct larder_error *e)
+{
+    struct fetch_run *run = arg;
+    uint64_t free_bytes = 0;
+    struct stat st = {0};
+    int fd = run->source.fd >= 0 ? run->source.fd : run->unpacked.fd;
+    if (fd < 0 || total_bytes == 0)
+        return 0;
+    int r = disk_free(fd, &free_bytes, e);
+    if (r < 0)
+        return r;
+    uint64_t here = 0;
+    if (run->source.fd >= 0 && fstat(run->source.fd, &st) == 0)
+        here = (uint64_t)st.st_blocks * 512;
+    uint64_t need = total_bytes > here ? total_bytes - here : 0;
+    if (is_unpacked)
+        need += total_bytes; /* at least as much again; how much more only unpacking tells */
+    if (need + SPACE_MARGIN_BYTES <= free_bytes)
+        return 0;
+    char a[32], b[32];
+    error_set(e, LARDER_NOSPACE, "%s: needs %s, %s free", run->entry->source,
+              size_format(need + SPACE_MARGIN_BYTES, a), size_format(free_bytes, b));
+    error_hint(e, "run `larder gc`, or put the store on a larger disk");
+    return -LARDER_NOSPACE;
+}
+
+/* What cannot be an image is refused with its first bytes, not after 8 GiB of them. */
+static int check_head(void *arg, const void *head, size_t n, bool is_result, struct larder_error *e)
+{
+    struct fetch_run *run = arg;
+    if (!is_result && unpack_detect(head, n) != UNPACK_NONE &&
+        run->transfer.unpack != TRANSFER_UNPACK_NEVER)
+        return image_probe_head_compressed(head, n, run->entry->source, e);
+    return image_probe_head(head, n, run->entry->format, run->entry->source, e);
+}
+
+static int remember_validators(void *arg, const struct transfer_resume *resume,
+                               struct larder_error *e)
+{
+    struct fetch_run *run = arg;
+    struct json *document = json_object(NULL);
+    struct buf text = BUF_INIT(64 * 1024);
+    json_set_string(document, "url", resume->url);
+    json_set_string(document, "etag", resume->etag);
+    json_set_string(document, "lastModified", resume->last_modified);
+    json_set_u64(document, "size", resume->total_bytes);
+    int r = json_dump(document, &text, e);
+    if (r == 0)
+        r = partial_write_meta(run->store, run->key, text.p, e);
+    buf_done(&text);
+    json_free(document);
+    return r;
+}
+
+static char *dup_member(const struct json *document, const char *key)
+{
+    const char *text = json_get_string(document, key);
+    return text ? strdup(text) : NULL;
+}
+
+/* 1: an earlier run left something to go on from. */
+static int recall_validators(struct fetch_run *run, struct transfer_resume *ret,
+                             struct larder_error *e)
+{
+    CLEANUP_FREE char *text = NULL;
+    struct json *document = NULL;
+    int r = partial_read_meta(run->store, run->key, &text, e);
+    if (r == 0)
+        r = json_parse(slice_of(text), 64 * 1024, &document, e);
+    if (r < 0) {
+        error_clear(e); /* missing or damaged: start from 0 */
+        return r == -LARDER_NOMEM ? r : 0;
+    }
+    ret->url = dup_member(document, "url");
+    ret->etag = dup_member(document, "etag");
+    ret->last_modified = dup_member(document, "lastModified");
+    ret->total_bytes = json_get_u64(document, "size", 0);
+    json_free(document);
+    if (ret->url && !strcmp(ret->url, run->url) && (ret->etag || ret->last_modified))
+        return 1;
+    transfer_resume_done(ret);
+    return 0;
+}
+
+/* ---- one transfer ---- */
+
+static unsigned wanted_algs(const struct digest_set *published)
+{
+    unsigned bits = HASH_BIT(LARDER_DIGEST_SHA256);
+    for (unsigned alg = 1; alg < LARDER_DIGEST_ALG_MAX; alg++)
+        if (published->by_alg[alg].alg != LARDER_DIGEST_NONE)
+            bits |= HASH_BIT(alg);
+    return bits;
+}
+
+static enum transfer_unpack unpack_policy(const struct image_entry *entry)
+{
+    if (!entry->unpack || !strcmp(entry->unpack, "auto"))
+        return TRANSFER_UNPACK_AUTO;
+    return !strcmp(entry->unpack, "always") ? TRANSFER_UNPACK_ALWAYS : TRANSFER_UNPACK_NEVER;
+}
+
+static bool may_unpack(const struct image_entry *entry)
+{
+    enum transfer_unpack policy = unpack_policy(entry);
+    return policy == TRANSFER_UNPACK_ALWAYS ||
+           (policy == TRANSFER_UNPACK_AUTO && unpack_from_name(entry->source) != UNPACK_NONE);
+}
+
+static int open_files(struct fetch_run *run, int *ret_local_fd, struct larder_error *e)
+{
+    int r = 0;
+    temp_drop(&run->unpacked);
+    if (run->url) {
+        if (run->source.fd < 0)
+            r = partial_open(run->store, run->key, &run->source, e);
+    } else {
+        temp_drop(&run->source);
+        *ret_local_fd = open(run->entry->source, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+        if (*ret_local_fd < 0)
+            return error_errno_code(e, errno == ENOENT ? LARDER_GONE : LARDER_DENIED, errno,
+                                    "source %s", run->entry->source);
+        if (!may_unpack(run->entry))
+            r = temp_open(run->store, &run->source, e);
+    }
+    if (r == 0 && may_unpack(run->entry))
+        r = temp_open(run->store, &run->unpacked, e);
+    return r;
+}
+
+static int transfer_once(struct fetch_run *run, bool from_zero, struct larder_error *e)
+{
+    CLEANUP_CLOSE int local_fd = -1;
+    struct transfer_resume resume = {0};
+    int r = open_files(run, &local_fd, e);
+    if (r < 0)
+        return r;
+    if (run->url && !from_zero) {
+        r = recall_validators(run, &resume, e);
+        if (r < 0)
+            return r;
+    }
+    const struct larder_observer *observer = store_observer(run->store);
+    http_response_done(&run->transfer.response);
+    run->transfer = (struct transfer){
+        .client = run->client,
+        .url = run->url,
+        .source_fd = local_fd,
+        .partial_fd = run->source.fd,
+        .resume = r == 1 ? &resume : NULL,
+        .unpack = run->unpacked.fd >= 0 ? unpack_policy(run->entry) : TRANSFER_UNPACK_NEVER,
+        .unpack_fd = run->unpacked.fd,
+        .source_alg_bits = wanted_algs(&run->published->digests),
+        .result_alg_bits = HASH_BIT(LARDER_DIGEST_SHA256),
+        .expected_bytes = run->published->size_bytes,
+        .no_cache = from_zero,
+        .sized = check_space,
+        .peek = check_head,
+        .remember = run->url ? remember_validators : NULL,
+        .arg = run,
+        .retries = 5,
+        .observer = observer,
+        .object = run->entry->name,
+    };
+    store_note(run->store, "image %s: fetching %s%s", run->entry->name, run->entry->source,
+               run->transfer.resume ? " (resuming)" : "");
+    r = transfer_run(&run->transfer, e);
+    transfer_resume_done(&resume);
+    return r;
+}
+
+/* ---- published against fetched ---- */
+
+static bool matches(const struct fetch_run *run)
+{
+    struct digest_set got = {0};
+    memcpy(got.by_alg, run->transfer.source_digests, sizeof(got.by_alg));
+    return !digest_set_strongest(&run->published->digests) ||
+           digest_set_compare(&run->published->digests, &got) == 1;
+}
+
+static int inconsistent(const struct fetch_run *run, struct larder_error *e)
+{
+    char want[LARDER_DIGEST_TEXT_BYTES], have[LARDER_DIGEST_TEXT_BYTES];
+    const struct larder_digest *published = digest_set_strongest(&run->published->digests);
+    if (!published) /* matches() would have been true */
+        return error_set(e, LARDER_MISMATCH, "image %s: upstream inconsistent", run->entry->name);
+    larder_digest_format(published, want);
+    larder_digest_format(&run->transfer.source_digests[published->alg], have);
+    error_set(e, LARDER_MISMATCH, "image %s: upstream inconsistent: %s hashes to %s, %s says %s",
+              run->entry->name, run->entry->source, have,
+              run->published->sums_url ? run->published->sums_url : "the given checksum", want);
+    error_hint(e, "upstream may be publishing right now: try again in some minutes");
+    return -LARDER_MISMATCH;
+}
+
+/*
+ * The torn-publication protocol: sums and image are separate objects that upstream replaces one
+ * after the other, with caches in between.
+ */
+static int transfer_consistent(struct fetch_run *run, struct larder_error *e)
+{
+    int r = transfer_once(run, false, e);
+    bool is_short = r == -LARDER_MISMATCH; /* length differs from the sums' */
+    if (r < 0 && !is_short)
+        return r;
+    if (!is_short && matches(run))
+        return 0;
+    store_note(run->store, "image %s: bytes and published digest differ, asking upstream again",
+               run->entry->name);
+    if (!image_checksum_is_literal(run->entry->checksum)) {
+        struct image_entry afresh = *run->entry; /* borrowed: without validators, so no 304 */
+        afresh.sums_etag = afresh.sums_last_modified = NULL;
+        r = image_sums_ask(run->store, run->client, &afresh, true, run->published, e);
+        if (r < 0)
+            return r;
+        if (!is_short && matches(run))
+            return 0;
+    }
+    r = transfer_once(run, true, e);
+    if (r < 0)
+        return r;
+    if (matches(run))
+        return 0;
+    if (run->url) /* what is there is wrong: nothing may resume from it */
+        partial_forget(run->store, run->key, &run->source, NULL);
+    return inconsistent(run, e);
+}
+
+/* ---- publication ---- */
+
+static void replace_text(char **into, char *text)
+{
+    free(*into);
+    *into = text;
+}
+
+static const char *transform_name(enum unpack_format format)
+{
+    switch (format) {
+    case UNPACK_GZIP:
+        return "gunzip";
+    case UNPACK_XZ:
+        return "unxz";
+    case UNPACK_ZSTD:
+        return "unzstd";
+    case UNPACK_BZIP2:
+        return "bunzip2";
+    case UNPACK_NONE:
+        break;
+    }
+    return NULL;
+}
+
+/* The sums and their signature, verbatim: what the verdict rests on can be looked at later. */
+static int keep_evidence(struct fetch_run *run, struct larder_error *e)
+{
+    struct image_entry *entry = run->entry;
+    const struct image_published *published = run->published;
+    if (published->text.n > 0 && !published->is_unchanged) {
+        int r = larder_blob_put(run->store, published->text.p, published->text.n, NULL,
+                                &entry->sums_blob, e);
+        if (r < 0)
+            return error_context(e, "checksum file");
+        entry->sums_bytes = published->text.n;
+        entry->signature_blob = (struct larder_digest){0};
+        entry->signature_bytes = 0;
+    }
+    if (published->signature.n > 0 && !published->is_unchanged) {
+        int r = larder_blob_put(run->store, published->signature.p, published->signature.n, NULL,
+                                &entry->signature_blob, e);
+        if (r < 0)
+            return error_context(e, "signature");
+        entry->signature_bytes = published->signature.n;
+    }
+    return 0;
+}
+
+static void clear_trouble(struct image_entry *entry)
+{
+    entry->is_invalidated = false;
+    replace_text(&entry->invalidated_why, NULL);
+    entry->changed_ns = 0;
+    entry->failed_ns = 0;
+    entry->failed_code = LARDER_OK;
+    replace_text(&entry->failed_why, NULL);
+    entry->fetched_ns = entry->checked_ns = clock_realtime_ns();
+}
+
+static void record_source(struct fetch_run *run, const struct stat *local)
+{
+    struct image_entry *entry = run->entry;
+    struct transfer *t = &run->transfer;
+    const char *transform = transform_name(t->unpacked);
+    memcpy(entry->source_digests.by_alg, t->source_digests, sizeof(t->source_digests));
+    entry->source_bytes = t->source_bytes;
+    replace_text(&entry->transform, transform ? strdup(transform) : NULL);
+    if (run->url) {
+        replace_text(&entry->etag, TAKE_PTR(t->response.etag));
+        replace_text(&entry->last_modified, TAKE_PTR(t->response.last_modified));
+        replace_text(&entry->final_url, TAKE_PTR(t->response.final_url));
+    } else {
+        replace_text(&entry->etag, source_local_etag(local));
+    }
+}
+
+static int publish(struct fetch_run *run, struct larder_error *e)
+{
+    struct image_entry *entry = run->entry;
+    struct transfer *t = &run->transfer;
+    struct temp_file *result = t->unpacked != UNPACK_NONE ? &run->unpacked : &run->source;
+    struct image_probe probe;
+    CLEANUP_CLOSE int lock = -1;
+    bool existed = false;
+    struct stat local = {0};
+    if (!run->url && stat(entry->source, &local) < 0)
+        return error_errno(e, errno, "source %s", entry->source);
+    int r = image_probe_fd(result->fd, t->result_bytes, entry->format, entry->allow_backing,
+                           entry->source, &probe, e);
+    if (r < 0)
+        return error_context(e, "image %s", entry->name);
+    r = keep_evidence(run, e);
+    if (r == 0)
+        r = store_lock(run->store, "gc", false, true, &lock, e);
+    if (r == 0)
+        r = blob_publish(run->store, result, &t->result_digests[LARDER_DIGEST_SHA256], &existed, e);
+    if (r < 0)
+        return error_context(e, "image %s", entry->name);
+    entry->digest = t->result_digests[LARDER_DIGEST_SHA256];
+    entry->size_bytes = t->result_bytes;
+    entry->found_format = probe.format;
+    entry->virtual_bytes = probe.virtual_bytes;
+    record_source(run, &local);
+    image_published_record(run->published, entry);
+    clear_trouble(entry);
+    if (run->url)
+        partial_forget(run->store, run->key, &run->source, NULL);
+    return 0;
+}
+
+/*
+ * The published bytes may be here already (another entry, an adopted file): then nothing is
+ * fetched. Only when they are not to be unpacked, since sums name the source's bytes.
+ */
+static int take_existing(struct fetch_run *run, struct larder_error *e)
+{
+    const struct larder_digest *digest = &run->published->digests.by_alg[LARDER_DIGEST_SHA256];
+    struct image_entry *entry = run->entry;
+    struct image_probe probe;
+    enum blob_state state;
+    struct stat st;
+    CLEANUP_CLOSE int fd = -1;
+    if (digest->alg == LARDER_DIGEST_NONE || may_unpack(entry))
+        return 0;
+    int r = blob_check(run->store, digest, &state, &st, NULL, e);
+    if (r < 0 || state != BLOB_GOOD)
+        return r;
+    r = larder_blob_open(run->store, digest, &fd, e);
+    if (r == 0)
+        r = image_probe_fd(fd, (uint64_t)st.st_size, entry->format, entry->allow_backing,
+                           entry->source, &probe, e);
+    if (r == 0)
+        r = keep_evidence(run, e);
+    if (r < 0)
+        return r;
+    entry->digest = *digest;
+    entry->size_bytes = entry->source_bytes = (uint64_t)st.st_size;
+    entry->found_format = probe.format;
+    entry->virtual_bytes = probe.virtual_bytes;
+    entry->source_digests = run->published->digests;
+    replace_text(&entry->transform, NULL);
+    replace_text(&entry->etag, NULL);
+    replace_text(&entry->last_modified, NULL);
+    replace_text(&entry->final_url, NULL);
+    image_published_record(run->published, entry);
+    clear_trouble(entry);
+    store_note(run->store, "image %s: the published bytes are here already", entry->name);
+    return 1;
+}
+
+int image_fetch(struct larder_store *store, struct http_client *client, struct image_entry *entry,
+                struct image_published *published, struct larder_error *e)
+{
+    CLEANUP_CLOSE int url_lock = -1;
+    char lock_name[64];
+    struct fetch_run run = {.store = store,
+                            .client = client,
+                            .entry = entry,
+                            .published = published,
+                            .source = TEMP_FILE_INIT,
+                            .unpacked = TEMP_FILE_INIT};
+    if (source_is_url(entry->source))
+        run.url = published->base_url ? published->base_url : entry->source;
+    /* Two entries of one source share its partial: the second waits, then finds the bytes. */
+    store_lock_name("url", entry->source, lock_name);
+    int r = store_lock(store, lock_name, true, true, &url_lock, e);
+    if (r < 0)
+        return r;
+    snprintf(run.key, sizeof(run.key), "%s", lock_name);
+    r = take_existing(&run, e);
+    if (r == 0) {
+        r = transfer_consistent(&run, e);
+        if (r == 0)
+            r = publish(&run, e);
+    }
+    temp_drop(&run.unpacked);
+    if (run.url)
+        partial_close(&run.source); /* what came stays for the next try */
+    else
+        temp_drop(&run.source);
+    http_response_done(&run.transfer.response);
+    return r < 0 ? r : 0;
+}
