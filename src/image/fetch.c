@@ -77,17 +77,16 @@ static int remember_validators(void *arg, const struct transfer_resume *resume,
                                struct larder_error *e)
 {
     struct fetch_run *run = arg;
-    struct json *document = json_object(NULL);
+    CLEANUP(json_freep) struct json *document = json_new_object();
     struct buf text = BUF_INIT(64 * 1024);
-    json_set_string(document, "url", resume->url);
-    json_set_string(document, "etag", resume->etag);
-    json_set_string(document, "lastModified", resume->last_modified);
-    json_set_u64(document, "size", resume->total_bytes);
-    int r = json_dump(document, &text, e);
+    int r = json_set_string(document, "url", resume->url);
+    r |= json_set_string(document, "etag", resume->etag);
+    r |= json_set_string(document, "lastModified", resume->last_modified);
+    r |= json_set_u64(document, "size", resume->total_bytes);
+    r = r < 0 ? error_nomem(e) : json_dump(document, &text, e);
     if (r == 0)
         r = partial_write_meta(run->store, run->key, text.p, e);
     buf_done(&text);
-    json_free(document);
     return r;
 }
 
@@ -102,7 +101,7 @@ static int recall_validators(struct fetch_run *run, struct transfer_resume *ret,
                              struct larder_error *e)
 {
     CLEANUP_FREE char *text = NULL;
-    struct json *document = NULL;
+    CLEANUP(json_freep) struct json *document = NULL;
     int r = partial_read_meta(run->store, run->key, &text, e);
     if (r == 0)
         r = json_parse(slice_of(text), 64 * 1024, &document, e);
@@ -114,7 +113,6 @@ static int recall_validators(struct fetch_run *run, struct transfer_resume *ret,
     ret->etag = dup_member(document, "etag");
     ret->last_modified = dup_member(document, "lastModified");
     ret->total_bytes = json_get_u64(document, "size", 0);
-    json_free(document);
     if (ret->url && !strcmp(ret->url, run->url) && (ret->etag || ret->last_modified))
         return 1;
     transfer_resume_done(ret);

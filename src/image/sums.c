@@ -126,8 +126,9 @@ static int read_remote(struct sums_run *run, const char *url, bool is_given, boo
     return r;
 }
 
-static int read_document(struct sums_run *run, const char *where, bool conditional, struct buf *out,
-                         struct http_response *response, enum got *ret, struct larder_error *e)
+static int read_document(struct sums_run *run, const char *where, bool is_given, bool conditional,
+                         struct buf *out, struct http_response *response, enum got *ret,
+                         struct larder_error *e)
 {
     int r = source_is_url(where)
                 ? read_remote(run, where, is_given, conditional, out, response, ret, e)
