@@ -2,7 +2,7 @@
 #pragma once
 /*
  * Hashing many files at once, as fast as the machine can: worker threads, and on x86 with SHA-NI
- * four interleaved SHA-256 streams a thread (one stream leaves most of the unit idle). Falls back
+ * four interleaved SHA-256 streams a thread (one stream leaves much of the unit idle). Falls back
  * to EVP by CPU check. Holes are fed as zeros without being read. Memory is bounded: threads ×
  * streams × buffer (256 KiB each), whatever the number and size of files.
  *
@@ -21,13 +21,16 @@ struct hash_job {
     /* in */
     int fd; /* borrowed, seekable, read-only; -1: `open` is called */
     int (*open)(struct hash_job *job, struct larder_error *e); /* lazily sets fd; or NULL */
-    void (*close)(struct hash_job *job); /* called after the job when set, from a worker thread */
-    unsigned alg_bits;                   /* HASH_BIT(...); SHA-256 alone takes the fast path */
-    const char *object;                  /* for messages and progress */
+    /* When set, called once for each job whose fd is open, after its result is complete: from a
+     * worker thread, or from the caller's for jobs a cancel kept from starting. */
+    void (*close)(struct hash_job *job);
+    unsigned alg_bits;  /* HASH_BIT(...); SHA-256 alone takes the fast path */
+    const char *object; /* for messages and progress */
     void *arg;
-    /* out */
+    uint64_t expected_bytes; /* for the progress total only; 0: asked of fd, or unknown */
+    /* out; set in every job when hash_many returns */
     struct larder_digest digests[LARDER_DIGEST_ALG_MAX]; /* by algorithm */
-    uint64_t size_bytes;
+    uint64_t size_bytes; /* hashed: where the file ended then. The caller compares */
     uint64_t read_bytes; /* really read: without holes */
     int result;          /* 0 or negative code; then error says why */
     struct larder_error error;

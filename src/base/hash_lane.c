@@ -1,0 +1,230 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "base/hash_lane.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/error.h"
+
+/* FIPS 180-4 section 5.3.3 */
+static const uint32_t initial_state[SHA256_STATE_WORDS] = {
+    0x6a09e667, 0xbb67ae85, 0x3c6ef372, 0xa54ff53a, 0x510e527f, 0x9b05688c, 0x1f83d9ab, 0x5be0cd19,
+};
+
+static void put_be32(uint8_t *p, uint32_t v)
+{
+    p[0] = (uint8_t)(v >> 24);
+    p[1] = (uint8_t)(v >> 16);
+    p[2] = (uint8_t)(v >> 8);
+    p[3] = (uint8_t)v;
+}
+
+static const char *job_object(const struct hash_job *job)
+{
+    return job->object ? job->object : "file";
+}
+
+void lane_done(struct lane *l)
+{
+    free(l->buffer);
+    l->buffer = NULL;
+}
+
+/* The job's last step: nothing of the lane points to it afterwards. */
+static void lane_release(struct lane *l, int result)
+{
+    struct hash_job *job = l->job;
+
+    hash_read_done(&l->read);
+    hash_free(l->evp);
+    l->evp = NULL;
+    l->job = NULL;
+    l->span = (struct hash_span){NULL, 0, 0};
+    job->size_bytes = l->size_bytes;
+    job->result = result;
+    if (job->close)
+        job->close(job);
+}
+
+bool lane_start(struct lane *l, struct hash_job *job, bool fast, enum hash_read_cache cache)
+{
+    struct larder_error *e = &job->error;
+
+    error_clear(e);
+    job->size_bytes = job->read_bytes = 0;
+    memset(job->digests, 0, sizeof(job->digests));
+    if (job->fd < 0) {
+        int rc = job->open ? job->open(job, e)
+                           : error_set(e, LARDER_INVAL, "%s: not open", job_object(job));
+        if (rc == 0 && job->fd < 0)
+            rc = error_set(e, LARDER_INVAL, "%s: not open", job_object(job));
+        if (rc < 0) {
+            job->result = rc;
+            return false;
+        }
+    }
+
+    l->job = job;
+    l->size_bytes = 0;
+    l->span = (struct hash_span){NULL, 0, 0};
+    memcpy(l->state, initial_state, sizeof(l->state));
+    hash_read_init(&l->read, job->fd, cache);
+    if (!l->buffer)
+        l->buffer = malloc(LANE_BUFFER_BYTES);
+    if (!l->buffer) {
+        lane_release(l, error_nomem(e));
+        return false;
+    }
+    if (!fast || job->alg_bits != HASH_BIT(LARDER_DIGEST_SHA256)) {
+        int rc = hash_new(job->alg_bits, &l->evp, e);
+        if (rc < 0) {
+            lane_release(l, rc);
+            return false;
+        }
+    }
+    return true;
+}
+
+/* The rest after the last whole block, the 0x80 byte, and the length in bits (FIPS 180-4, 5.1.1) */
+static void finish_fast(struct lane *l, const uint8_t *rest, size_t n)
+{
+    uint8_t tail[2 * SHA256_BLOCK_BYTES] = {0};
+    size_t blocks = n + 1 + 8 <= SHA256_BLOCK_BYTES ? 1 : 2;
+    uint64_t bits = l->size_bytes * 8;
+    uint8_t *length = tail + blocks * SHA256_BLOCK_BYTES - 8;
+    struct larder_digest *d = &l->job->digests[LARDER_DIGEST_SHA256];
+
+    if (n)
+        memcpy(tail, rest, n);
+    tail[n] = 0x80;
+    put_be32(length, (uint32_t)(bits >> 32));
+    put_be32(length + 4, (uint32_t)bits);
+    sha256_ni_blocks(1, (uint32_t *const[]){l->state}, (const uint8_t *const[]){tail}, blocks);
+    d->alg = LARDER_DIGEST_SHA256;
+    for (size_t i = 0; i < SHA256_STATE_WORDS; i++)
+        put_be32(d->bytes + 4 * i, l->state[i]);
+}
+
+static int finish_evp(struct lane *l, const uint8_t *rest, size_t n)
+{
+    struct hash_job *job = l->job;
+
+    if (n)
+        hash_update(l->evp, rest, n);
+    for (unsigned alg = 0; alg < LARDER_DIGEST_ALG_MAX; alg++) {
+        if (!(job->alg_bits & HASH_BIT(alg)))
+            continue;
+        int rc = hash_final(l->evp, (enum larder_digest_alg)alg, &job->digests[alg], &job->error);
+        if (rc < 0)
+            return rc;
+    }
+    return 0;
+}
+
+static void lane_finish(struct lane *l)
+{
+    int rc = 0;
+
+    if (l->evp)
+        rc = finish_evp(l, l->span.p, l->span.n);
+    else
+        finish_fast(l, l->span.p, l->span.n);
+    lane_release(l, rc);
+}
+
+bool lane_fill(struct lane *l, size_t *ret_read_bytes)
+{
+    struct hash_job *job = l->job;
+
+    *ret_read_bytes = 0;
+    if (l->span.n >= SHA256_BLOCK_BYTES)
+        return true;
+    /* Less than a block is left only at the end: every other span is whole blocks. */
+    if (l->span.n == 0 && !l->read.at_end) {
+        if (hash_read_next(&l->read, l->buffer, LANE_BUFFER_BYTES, &l->span) < 0) {
+            int saved = errno;
+            lane_release(l, error_errno(&job->error, saved, "%s: reading at byte %llu",
+                                        job_object(job), (unsigned long long)l->read.offset));
+            return false;
+        }
+        l->size_bytes += l->span.n;
+        job->read_bytes += l->span.read_bytes;
+        *ret_read_bytes = l->span.read_bytes;
+        if (l->span.n >= SHA256_BLOCK_BYTES)
+            return true;
+    }
+    lane_finish(l);
+    return false;
+}
+
+void lane_abort(struct lane *l, enum larder_code code, const char *why)
+{
+    struct hash_job *job = l->job;
+
+    lane_release(l, error_set(&job->error, code, "%s: %s", job_object(job), why));
+}
+
+static void span_skip(struct hash_span *s, size_t n)
+{
+    s->p += n;
+    s->n -= n;
+}
+
+void lanes_hash(struct lane *const lanes[], unsigned count)
+{
+    uint32_t *state[SHA256_NI_STREAMS];
+    const uint8_t *data[SHA256_NI_STREAMS];
+    struct lane *fast[SHA256_NI_STREAMS];
+    unsigned n = 0;
+    size_t blocks = SIZE_MAX;
+
+    for (unsigned i = 0; i < count; i++) {
+        struct lane *l = lanes[i];
+        if (l->evp) {
+            hash_update(l->evp, l->span.p, l->span.n);
+            span_skip(&l->span, l->span.n);
+            continue;
+        }
+        if (l->span.n / SHA256_BLOCK_BYTES < blocks)
+            blocks = l->span.n / SHA256_BLOCK_BYTES;
+        state[n] = l->state;
+        data[n] = l->span.p;
+        fast[n++] = l;
+    }
+    if (n == 0)
+        return;
+    sha256_ni_blocks(n, state, data, blocks);
+    for (unsigned i = 0; i < n; i++)
+        span_skip(&fast[i]->span, blocks * SHA256_BLOCK_BYTES);
+}
+
+bool lanes_check(void)
+{
+    enum { CHECK_BYTES = 5 * SHA256_BLOCK_BYTES + 9 };
+    uint8_t bytes[SHA256_NI_STREAMS][CHECK_BYTES];
+
+    for (size_t i = 0; i < sizeof(bytes); i++)
+        bytes[i / CHECK_BYTES][i % CHECK_BYTES] = (uint8_t)(i * 167 + (i >> 8));
+    for (unsigned n = 1; n <= SHA256_NI_STREAMS; n++) {
+        struct hash_job jobs[SHA256_NI_STREAMS] = {0};
+        struct lane lanes[SHA256_NI_STREAMS] = {0};
+        struct lane *list[SHA256_NI_STREAMS];
+        for (unsigned i = 0; i < n; i++) {
+            lanes[i].job = &jobs[i];
+            lanes[i].span = (struct hash_span){bytes[i], CHECK_BYTES, 0};
+            lanes[i].size_bytes = CHECK_BYTES;
+            memcpy(lanes[i].state, initial_state, sizeof(initial_state));
+            list[i] = &lanes[i];
+        }
+        lanes_hash(list, n);
+        for (unsigned i = 0; i < n; i++) {
+            struct larder_digest expected;
+            finish_fast(&lanes[i], lanes[i].span.p, lanes[i].span.n);
+            if (hash_of(LARDER_DIGEST_SHA256, bytes[i], CHECK_BYTES, &expected, NULL) < 0 ||
+                !larder_digest_equal(&expected, &jobs[i].digests[LARDER_DIGEST_SHA256]))
+                return false;
+        }
+    }
+    return true;
+}

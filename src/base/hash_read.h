@@ -1,0 +1,55 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#pragma once
+/*
+ * Reading a whole file once, in order, for hashing: holes come as zeros without being read, and
+ * the page cache is left as it was found. Internal to hash_many.
+ *
+ *     struct hash_read r;
+ *     hash_read_init(&r, fd, keep_cache, probe);
+ *     while (hash_read_next(&r, buffer, cap, &span) == 0 && span.n) ... use span ...
+ *     hash_read_done(&r);
+ *
+ * Every span but the last is a whole number of 64-byte blocks, so that the caller needs no carry.
+ * The file offset of fd is moved by the search for holes; nothing depends on it.
+ */
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#define HASH_READ_ALIGN 64
+
+/* How pages that were not in the cache before are kept out of it after. */
+enum hash_read_cache {
+    HASH_READ_AUTO,      /* the best of the following that works for this file */
+    HASH_READ_DONTCACHE, /* preadv2(RWF_DONTCACHE), Linux >= 6.14 */
+    HASH_READ_CACHESTAT, /* cachestat(2), Linux >= 6.5, then POSIX_FADV_DONTNEED */
+    HASH_READ_MINCORE,   /* mincore(2), then POSIX_FADV_DONTNEED */
+    HASH_READ_KEEP       /* plain reads */
+};
+
+struct hash_span {
+    const uint8_t *p;  /* in the caller's buffer, or constant zeros */
+    size_t n;          /* 0: end of file */
+    size_t read_bytes; /* of n, how many came from read(2) */
+};
+
+struct hash_read {
+    int fd; /* borrowed */
+    enum hash_read_cache cache;
+    bool at_end;
+    bool may_have_holes;
+    uint64_t offset;
+    uint64_t extent_end; /* data up to here, UINT64_MAX: no more holes known */
+    uint64_t hole_end;   /* > offset while inside a hole */
+    /* Windows (CACHESTAT, MINCORE): start of the current one, whether it and the next were absent
+     * before we came. The next is looked at before read-ahead from this one can reach it. */
+    uint64_t window_start;
+    bool window_absent;
+    bool next_absent;
+};
+
+void hash_read_init(struct hash_read *r, int fd, enum hash_read_cache cache);
+/* 0, or -1 with errno. cap: a multiple of HASH_READ_ALIGN. */
+int hash_read_next(struct hash_read *r, uint8_t *buffer, size_t cap, struct hash_span *ret);
+/* Drops what the last window brought in; also right after an error or half way. */
+void hash_read_done(struct hash_read *r);
