@@ -248,16 +248,50 @@ def run_tests(variant, wanted, env=None, prefix=(), multiplier=1):
     return action
 
 
-def probe_leaks(step):
-    """LeakSanitizer is silent where it cannot trace: a leak must fail here, or it proves nothing."""
-    with tempfile.TemporaryDirectory() as tmp:
-        source, program = f"{tmp}/leak.c", f"{tmp}/leak"
-        with open(source, "w", encoding="ascii") as out:
-            out.write("#include <stdlib.h>\nint main(void)\n{\n"
-                      "    void *volatile p = malloc(7);\n    p = NULL;\n    return p != NULL;\n}\n")
-        step.run(["gcc", "-g", "-fsanitize=address", "-o", program, source])
-        if step.run([program], env=SANITIZER_ENV, check=False) == 0:
-            raise Fail("LeakSanitizer does not report a planted leak here")
+LEAK = """
+#include <stdlib.h>
+int main(void)
+{
+    void *volatile p = malloc(7);
+    p = NULL;
+    return p != NULL;
+}
+"""
+
+RACE = """
+#include <pthread.h>
+static int shared;
+static void *add(void *arg)
+{
+    for (int i = 0; i < 10000; i++)
+        shared++;
+    return arg;
+}
+int main(void)
+{
+    pthread_t a, b;
+    pthread_create(&a, NULL, add, NULL);
+    pthread_create(&b, NULL, add, NULL);
+    pthread_join(a, NULL);
+    pthread_join(b, NULL);
+    return 0;
+}
+"""
+
+
+def probe(source, sanitizer, report, prefix=()):
+    """A sanitizer that cannot work here is silent: a planted fault must be reported, or a good
+    result proves nothing."""
+    def action(step):
+        with tempfile.TemporaryDirectory() as tmp:
+            path, program = f"{tmp}/planted.c", f"{tmp}/planted"
+            with open(path, "w", encoding="ascii") as out:
+                out.write(source)
+            step.run(["gcc", "-g", "-pthread", f"-fsanitize={sanitizer}", "-o", program, path])
+            status = step.run([*prefix, program], env=SANITIZER_ENV, check=False)
+            if status == 0 or report not in step.read_log():
+                raise Fail(f"the planted fault gives no \"{report}\" here")
+    return action
 
 
 # ---- lint ----------------------------------------------------------------------------------
@@ -383,11 +417,13 @@ def check_all(check):
     if check.step("gcc build, hardened, warnings are errors", build("release")):
         check.step("tests", run_tests("release", is_quick))
     tidy = check.step("clang build, warnings are errors", build("clang"))
-    check.step("leak detection works here", probe_leaks)
+    check.step("leak detection works here", probe(LEAK, "address", "detected memory leaks"))
     if check.step("gcc build with ASan and UBSan", build("asan")):
         check.step("tests under ASan and UBSan",
                    run_tests("asan", lambda _, suites: not suites & (SLOW_SUITES | SOURCE_SUITES),
                              env=SANITIZER_ENV, multiplier=4))
+    check.step("race detection works here",
+               probe(RACE, "thread", "data race", without_aslr()))
     if check.step("gcc build with TSan", build("tsan")):
         check.step("threaded tests under TSan",
                    run_tests("tsan", lambda _, suites: suites & {"unit", "threads"} and

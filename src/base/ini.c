@@ -109,7 +109,7 @@ static int parse_section(struct parser *p, struct slice s, struct larder_error *
 
 static int parse_value(struct parser *p, struct slice s, struct larder_error *e)
 {
-    size_t n;
+    size_t n = 0;
     int rc;
 
     if (s.n == 0 || s.p[0] != '"')
