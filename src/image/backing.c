@@ -4,6 +4,12 @@
 #include "base/buf.h"
 #include "base/error.h"
 #include "base/mem.h"
+#include "json/json.h"
+
+/* "file.file.file..." deeper than any stack of filters in use. */
+#define JSON_DEPTH_MAX 6
+/* qcow2 limits names to 1023 bytes; other callers may have more. */
+#define JSON_BYTES_MAX 4096
 
 /* As QEMU sees it: a ':' before the first '/'. */
 static bool has_protocol(struct slice name)
@@ -40,23 +46,128 @@ static int local_path(struct slice path, const char *overlay_dir, char **ret,
     return r < 0 ? r : 0;
 }
 
+/* A ':' before the first '/' and a name of a file behind "file:" are read as QEMU reads them. */
+static enum backing_kind classify(struct slice *name)
+{
+    static const struct slice file = SLICE_INIT("file:");
+
+    if (slice_starts(*name, file))
+        *name = (struct slice){name->p + file.n, name->n - file.n};
+    else if (name->n > 0 && has_protocol(*name))
+        return BACKING_REMOTE;
+    return name->n == 0 ? BACKING_NONE : BACKING_LOCAL;
+}
+
+static bool is_one_of(const char *text, const char *const *list, size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        if (strcmp(text, list[i]) == 0)
+            return true;
+    }
+    return false;
+}
+
+static bool is_remote_driver(const char *driver)
+{
+    static const char *const drivers[] = {"nbd", "http", "https", "ftp",     "ftps", "rbd",
+                                          "ssh", "nfs",  "iscsi", "gluster", "nvme", "null-co"};
+
+    return is_one_of(driver, drivers, ARRAY_LEN(drivers));
+}
+
+static bool is_local_driver(const char *driver)
+{
+    static const char *const drivers[] = {"file", "host_device", "host_cdrom"};
+
+    return is_one_of(driver, drivers, ARRAY_LEN(drivers));
+}
+
+/*
+ * String at a dotted path: QEMU takes {"file": {"filename": x}} and {"file.filename": x} alike, in
+ * any mixture. The path has at most JSON_DEPTH_MAX dots, which bounds the recursion.
+ */
+static const char *string_at(const struct json *node, const char *path)
+{
+    const char *found = json_get_string(node, path);
+
+    for (const char *dot = strchr(path, '.'); !found && dot; dot = strchr(dot + 1, '.')) {
+        char key[JSON_DEPTH_MAX * sizeof("file.") + sizeof("filename")];
+        size_t n = (size_t)(dot - path);
+        memcpy(key, path, n);
+        key[n] = '\0';
+        const struct json *child = json_get(node, key);
+        if (child && json_node_is_object(child))
+            found = string_at(child, dot + 1);
+    }
+    return found;
+}
+
+/* Non-zero when the image would need a second file beside the one we look for. */
+static int is_other_file(void *arg, const char *key, const struct json *value)
+{
+    static const struct slice others[] = {SLICE_INIT("backing"), SLICE_INIT("data-file"),
+                                          SLICE_INIT("children"), SLICE_INIT("x-image")};
+    (void)arg;
+
+    for (size_t i = 0; i < ARRAY_LEN(others); i++) {
+        struct slice k = slice_of(key);
+        if (!slice_starts(k, others[i]))
+            continue;
+        /* "backing": null says that there is none. */
+        if (k.n > others[i].n ? k.p[others[i].n] == '.'
+                              : json_node_is_object(value) || json_node_is_array(value) ||
+                                    json_node_is_string(value))
+            return 1;
+    }
+    return 0;
+}
+
+/* *ret_name points into the document when LOCAL. */
+static enum backing_kind classify_json(const struct json *document, struct slice *ret_name)
+{
+    char path[JSON_DEPTH_MAX * sizeof("file.") + sizeof("filename")] = "";
+
+    if (!json_node_is_object(document) || json_each(document, is_other_file, NULL) != 0)
+        return BACKING_UNKNOWN;
+    for (size_t depth = 0; depth <= JSON_DEPTH_MAX; depth++) {
+        char *end = path + depth * strlen("file.");
+        strcpy(end, "driver");
+        const char *driver = string_at(document, path);
+        if (driver && is_remote_driver(driver))
+            return BACKING_REMOTE;
+        strcpy(end, "filename");
+        const char *name = string_at(document, path);
+        if (name) {
+            *ret_name = slice_of(name);
+            if (!driver)
+                return classify(ret_name);
+            return is_local_driver(driver) && *name ? BACKING_LOCAL : BACKING_UNKNOWN;
+        }
+        strcpy(end, "file.");
+    }
+    return BACKING_UNKNOWN;
+}
+
 int backing_resolve(struct slice name, const char *overlay_dir, enum backing_kind *ret_kind,
                     char **ret_path, struct larder_error *e)
 {
-    static const struct slice file = SLICE_INIT("file:");
-    enum backing_kind kind = BACKING_LOCAL;
+    static const struct slice json = SLICE_INIT("json:");
+    CLEANUP(json_freep) struct json *document = NULL;
+    enum backing_kind kind;
     char *path = NULL;
+    int r;
 
-    if (slice_starts(name, SLICE_LIT("json:")))
-        kind = BACKING_UNKNOWN;
-    else if (slice_starts(name, file))
-        name = (struct slice){name.p + file.n, name.n - file.n};
-    else if (name.n > 0 && has_protocol(name))
-        kind = BACKING_REMOTE;
-    if (name.n == 0)
-        kind = BACKING_NONE;
+    if (slice_starts(name, json)) {
+        r = json_parse((struct slice){name.p + json.n, name.n - json.n}, JSON_BYTES_MAX, &document,
+                       NULL);
+        if (r == -LARDER_NOMEM)
+            return error_nomem(e);
+        kind = classify_json(document, &name);
+    } else {
+        kind = classify(&name);
+    }
     if (kind == BACKING_LOCAL) {
-        int r = local_path(name, overlay_dir, &path, e);
+        r = local_path(name, overlay_dir, &path, e);
         if (r < 0)
             return r;
     }
