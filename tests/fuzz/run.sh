@@ -1,0 +1,136 @@
+#!/bin/sh
+# SPDX-License-Identifier: Apache-2.0
+# Usage: run.sh BUILD_DIR SECONDS [TARGET...]
+#
+# Runs each fuzz target of a build (or those named: "qcow2") for SECONDS, beginning with the seeds
+# of corpus/TARGET and the binary ones made below. Prints TAP; fails when one crashes, leaks, hangs
+# or needs too much memory, and leaves its input as TARGET-crash-* in BUILD_DIR/tests/fuzz.
+set -u
+
+[ $# -ge 2 ] || {
+    echo "usage: $0 BUILD_DIR SECONDS [TARGET...]" >&2
+    exit 2
+}
+here=$(cd "$(dirname "$0")" && pwd) || exit 1
+bin=$(cd "$1/tests/fuzz" && pwd) || exit 1
+seconds=$2
+shift 2
+if [ $# -eq 0 ]; then
+    for program in "$bin"/fuzz_*; do
+        [ -f "$program" ] && [ -x "$program" ] && set -- "$@" "${program##*/fuzz_}"
+    done
+fi
+[ $# -gt 0 ] || {
+    echo "no fuzz target in $bin" >&2
+    exit 1
+}
+
+work=$(mktemp -d) || exit 1
+child=
+trap '[ -z "$child" ] || kill "$child" 2>/dev/null; rm -rf "$work"' EXIT
+trap 'exit 1' HUP INT TERM
+
+# zeros N: that many zero bytes.
+zeros() {
+    head -c "$1" /dev/zero
+}
+
+# be32 N, be64 N: big-endian numbers.
+be32() {
+    printf "\\$(printf %o $(($1 >> 24 & 255)))\\$(printf %o $(($1 >> 16 & 255)))"
+    printf "\\$(printf %o $(($1 >> 8 & 255)))\\$(printf %o $(($1 & 255)))"
+}
+be64() {
+    be32 $(($1 >> 32))
+    be32 $(($1 & 0xffffffff))
+}
+
+# A sound qcow2 header of VERSION with the incompatible FEATURES and 512 byte clusters, the first
+# of which holds a backing name; four clusters.
+qcow2_image() {
+    printf 'QFI\373'
+    be32 "$1"
+    be64 400; be32 6
+    be32 9; be64 32768; be32 0
+    be32 1; be64 512
+    be64 1024; be32 1
+    be32 0; be64 0
+    if [ "$1" -eq 3 ]; then
+        be64 "$2"; be64 0; be64 0
+        be32 4; be32 104
+    fi
+    printf '\342\171\052\312'; be32 5; printf 'qcow2'; zeros 3
+    be32 0; be32 0
+    if [ "$1" -eq 3 ]; then zeros 272; else zeros 304; fi
+    printf 'b.file'; zeros 1642
+}
+
+# Seeds that would be binary files in the source.
+make_seeds() {
+    case $1 in
+    qcow2)
+        for version in 2 3; do
+            { printf '\000\010\000\000\000\000\000\000'; qcow2_image $version 0; } \
+                >"$2/version$version"
+        done
+        { printf '\000\010\000\000\000\000\000\000'; qcow2_image 3 6; } >"$2/features"
+        ;;
+    format)
+        qcow2_image 3 0 >"$2/qcow2"
+        for magic in 'QED\000' 'COWD' 'vhdxfile' 'LUKS\272\276' '\037\213' 'BZh9' \
+            '\375\067zXZ\000' '\050\265\057\375' '\004\042\115\030'; do
+            i=$((${i-0} + 1))
+            { printf "$magic"; zeros 600; } >"$2/magic$i"
+        done
+        { printf 'KDMV\003\000\000\000'; zeros 4; printf '\000\120'; zeros 14
+          printf '\001'; zeros 7; printf '\001'; zeros 467
+          printf '%s\n' '# Disk DescriptorFile' 'parentCID=ffffffff' \
+              'createType="monolithicSparse"' 'RW 20480 SPARSE "v.vmdk"'; zeros 1000; } >"$2/vmdk"
+        { zeros 446; zeros 4; printf '\356'; zeros 3; printf '\001'; zeros 55
+          printf '\125\252EFI PART'; zeros 504; } >"$2/gpt"
+        { zeros 512; printf 'conectix'; zeros 504; } >"$2/vhd"
+        { zeros 64; printf '\177\020\332\276'; zeros 8; printf '\001'; zeros 440; } >"$2/vdi"
+        ;;
+    esac
+}
+
+# Options of libFuzzer; a program that only replays files (no clang) skips them.
+run_one() {
+    program=$bin/fuzz_$1
+    seeds=$work/$1
+    corpus=$here/corpus/$1
+    mkdir "$seeds" "$seeds/new" "$seeds/made" || return 1
+    [ -d "$corpus" ] || corpus=$seeds/made
+    make_seeds "$1" "$seeds/made"
+    if "$program" -help=1 2>&1 | grep -q max_total_time; then
+        set -- -max_total_time="$seconds" -timeout=10 -rss_limit_mb=1024 -max_len=70000 \
+            -print_final_stats=1 -artifact_prefix="$bin/$1-" "$seeds/new" "$seeds/made" "$corpus"
+    else
+        set --
+        for file in "$seeds/made"/* "$corpus"/*; do
+            [ -f "$file" ] && set -- "$@" "$file"
+        done
+    fi
+    "$program" "$@" >"$work/log" 2>&1 &
+    child=$!
+    wait "$child"
+    status=$?
+    child=
+    return "$status"
+}
+
+echo "1..$#"
+failed=0
+number=0
+for target in "$@"; do
+    number=$((number + 1))
+    if run_one "$target"; then
+        runs=$(sed -n 's/^stat::number_of_executed_units: *//p' "$work/log")
+        echo "ok $number - $target (${runs:-only replayed} runs)"
+    else
+        failed=1
+        sed 's/^/# /' "$work/log" | tail -60
+        echo "not ok $number - $target"
+    fi
+done
+exit "$failed"
