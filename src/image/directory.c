@@ -13,6 +13,7 @@
 #include "base/hash.h"
 #include "base/hash_many.h"
 #include "base/mem.h"
+#include "base/process.h"
 #include "image/checksum_file.h"
 #include "image/checksum_name.h"
 #include "image/probe.h"

@@ -7,6 +7,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#include <larder/maintain.h>
+
 #include "base/buf.h"
 #include "base/clock.h"
 #include "base/error.h"
