@@ -28,6 +28,8 @@ struct temp_file {
 int temp_open(struct larder_store *store, struct temp_file *ret, struct larder_error *e);
 /* Closes and unlinks; fine on TEMP_FILE_INIT. */
 void temp_drop(struct temp_file *temp);
+/* Closes and keeps the file: a partial that a later run goes on with. Fine on TEMP_FILE_INIT. */
+void temp_keep(struct temp_file *temp);
 
 /*
  * Resumable download in partial/<key>, made when missing. BUSY when another live process has it.
@@ -50,8 +52,9 @@ int temp_sweep(struct larder_store *store, int64_t keep_partial_ns, bool dry_run
  * directory, memo. The caller vouches that the bytes in temp hash to digest (it hashed them while
  * they passed) and holds locks/gc shared. When the name is taken by a blob that is good by its
  * memo, temp is dropped and *ret_existed set; when that blob is bad or marked invalid it is
- * replaced in one rename (its old inode goes to quarantine first), so the path never misses.
- * On success temp is empty.
+ * replaced in one rename (its old inode goes to quarantine first), so the path never misses; one
+ * that can't be judged without reading is hashed first. On success temp is empty. The flock on
+ * temp is kept until the memo is there, so that a second publisher waits for it instead of hashing.
  */
 int blob_publish(struct larder_store *store, struct temp_file *temp,
                  const struct larder_digest *digest, bool *ret_existed, struct larder_error *e);
@@ -67,21 +70,37 @@ enum blob_state {
 int blob_check(struct larder_store *store, const struct larder_digest *digest, enum blob_state *ret,
                struct stat *ret_st, struct memo *ret_memo, struct larder_error *e);
 /*
+ * Opens the blob's file for reading, whatever its state; the caller owns *ret_fd. NOENT; CORRUPT
+ * when it is no regular file.
+ */
+int blob_fd(struct larder_store *store, const struct larder_digest *digest, int *ret_fd,
+            struct stat *ret_st, struct larder_error *e);
+/*
  * Hashes the blob and records the result (new memo when good). *ret_actual is what its bytes hash
- * to; 0 when equal, CORRUPT when not (nothing is moved here). keep_cache: see hash_many.h.
+ * to; 0 when equal, CORRUPT when not (nothing is moved here; *ret_actual is set all the same,
+ * unless there was no regular file: then it stays). BUSY when it changed meanwhile. keep_cache: see
+ * hash_many.h.
  */
 int blob_hash(struct larder_store *store, const struct larder_digest *digest, bool keep_cache,
               struct larder_digest *ret_actual, struct larder_error *e);
-/* After a good hash that began at hash_began_ns, of the file st describes: store the memo. */
+/*
+ * After a good hash of fd's content that began at hash_began_ns: store the memo, unless the racy
+ * rule forbids it (then a success too: the next check hashes again). An invalid mark stays.
+ */
 int blob_record_verified(struct larder_store *store, const struct larder_digest *digest, int fd,
                          int64_t hash_began_ns, struct larder_error *e);
 
-/* Sets or clears the invalid mark. */
+/*
+ * Sets the invalid mark, or clears it (reason NULL). Durable: a crash must not make bad bytes good
+ * again. NOENT when there is no such blob.
+ */
 int blob_mark_invalid(struct larder_store *store, const struct larder_digest *digest,
                       const char *reason, struct larder_error *e);
 /* Unlinks blob and memo; the caller holds locks/gc exclusively and has asked who uses it. */
 int blob_remove(struct larder_store *store, const struct larder_digest *digest,
                 struct larder_error *e);
+/* Digest of a file name under blobs/<alg>; false when it is none of ours. */
+bool blob_name_parse(enum larder_digest_alg alg, const char *name, struct larder_digest *ret);
 /* Each blob (any order); a non-zero result of fn ends the walk. */
 int blob_each(struct larder_store *store, int (*fn)(void *arg, const struct larder_digest *digest),
               void *arg, struct larder_error *e);

@@ -7,7 +7,9 @@
  */
 #include <larder/store.h>
 
+#include "base/buf.h"
 #include "base/process.h"
+#include "base/slice.h"
 #include "store/dir/dir.h"
 
 enum lease_kind { LEASE_PROCESS, LEASE_FILE, LEASE_UNTIL };
@@ -26,11 +28,16 @@ struct lease {
 };
 
 void lease_done(struct lease *lease);
+/* A lease from its document (lease_done it); CORRUPT when damaged, UNSUPPORTED when newer. */
+int lease_parse(struct slice text, struct lease *ret, struct larder_error *e);
 /* Alive, dead (may be removed) or unknown (counts as alive). */
 enum process_state lease_check(const struct lease *lease);
 /* One line for people: "process 123 (qemu-system-x86) since 2 min: image use". */
 int lease_describe(const struct lease *lease, struct buf *out);
-/* Each lease; with digest only those of it. The lease lives for the call. */
+/*
+ * Each lease; with digest only those of it. The lease lives for the call. A damaged one ends the
+ * walk with CORRUPT: whose life it told of is unknown, so nothing may be removed for it.
+ */
 int lease_each(struct larder_store *store, const struct larder_digest *digest,
                int (*fn)(void *arg, const struct lease *lease), void *arg, struct larder_error *e);
 /* Removes dead ones; counts them. */

@@ -11,7 +11,7 @@
  * (memo_settle).
  *
  * A memo file is small JSON, written atomically; its mtime is the blob's last use (no fsync: losing
- * it costs nothing but a slightly older last use).
+ * it costs nothing but a hash and a slightly older last use; only an invalid mark is made durable).
  */
 #include <stdbool.h>
 #include <stdint.h>
@@ -19,6 +19,7 @@
 
 #include <larder/store.h>
 
+#include "base/slice.h"
 #include "store/dir/dir.h"
 
 struct fingerprint {
@@ -49,20 +50,37 @@ enum memo_verdict {
 };
 
 void fingerprint_of(const struct stat *st, struct fingerprint *ret);
+/* Fingerprint and boot id of now; added_ns when it is 0. The rest stays. */
+void memo_fill(struct memo *memo, const struct stat *st);
 enum memo_verdict fingerprint_compare(const struct memo *memo, const struct stat *now);
 /* Whether a memo may be stored for a hash that began then (racy rule, 2 s). */
 bool fingerprint_is_settled(const struct stat *st, int64_t hash_began_ns);
 
+/*
+ * Memo from its document; CORRUPT when it is damaged. ret_digest and ret_path (malloc'd, NULL when
+ * there is none) are for memos by path; both may be NULL.
+ */
+int memo_parse(struct slice text, struct memo *ret, struct larder_digest *ret_digest,
+               char **ret_path, struct larder_error *e);
+
 /* NOENT when there is none (a damaged memo counts as none). ret_last_used_ns may be NULL. */
 int memo_read(struct larder_store *store, const struct larder_digest *digest, struct memo *ret,
               int64_t *ret_last_used_ns, struct larder_error *e);
+/* Keeps the last use that is recorded already; a new memo counts as used now. */
 int memo_write(struct larder_store *store, const struct larder_digest *digest,
                const struct memo *memo, struct larder_error *e);
 int memo_remove(struct larder_store *store, const struct larder_digest *digest,
                 struct larder_error *e);
-/* Records a use now; best effort on a read-only store. */
+/*
+ * Records a use now, unless one of the last MEMO_TOUCH_NS is recorded (so that a hit seldom
+ * writes). Best effort: nothing happens on a read-only store or without a memo.
+ */
+#define MEMO_TOUCH_NS (60LL * 1000000000LL)
 void memo_touch(struct larder_store *store, const struct larder_digest *digest);
-/* Waits (at most some 20 ms) until the coarse clock is past the file's ctime, then fstats. */
+/*
+ * Waits (at most some 20 ms) until the coarse clock is past the file's ctime, then fstats. BUSY
+ * when it is not by then (the clock was set back): no memo may be stored.
+ */
 int memo_settle(int fd, struct stat *ret, struct larder_error *e);
 
 /* The same for files that are not ours (image check DIR), kept under state/, by absolute path. */

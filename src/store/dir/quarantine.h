@@ -7,6 +7,7 @@
  */
 #include <larder/store.h>
 
+#include "base/slice.h"
 #include "store/dir/dir.h"
 
 struct quarantine_item {
@@ -15,8 +16,15 @@ struct quarantine_item {
     struct larder_digest actual; /* what it hashed to; NONE: unknown */
     uint64_t allocated_bytes;
     int64_t since_ns;
-    char *reason;
+    char *reason; /* NULL: its note is lost */
 };
+#define QUARANTINE_NOTE_BYTES_MAX (16 * 1024)
+
+/*
+ * The note beside a quarantined file; CORRUPT when text is damaged. Sets digest, actual, since_ns
+ * and reason (malloc'd) of *ret only.
+ */
+int quarantine_note_parse(struct slice text, struct quarantine_item *ret, struct larder_error *e);
 
 /*
  * Moves the blob away (RENAME_NOREPLACE), writes the reason beside it, removes the memo, fsyncs.
@@ -24,6 +32,12 @@ struct quarantine_item {
  */
 int quarantine_blob(struct larder_store *store, const struct larder_digest *digest,
                     const struct larder_digest *actual, const char *reason, struct larder_error *e);
+/*
+ * The same for a blob that is about to be replaced in one rename: gives it a second name in
+ * quarantine, its first one stays. Durable before it returns. NOENT when it is not there.
+ */
+int quarantine_link(struct larder_store *store, const struct larder_digest *digest,
+                    const char *reason, struct larder_error *e);
 int quarantine_each(struct larder_store *store,
                     int (*fn)(void *arg, const struct quarantine_item *item), void *arg,
                     struct larder_error *e);

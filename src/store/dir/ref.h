@@ -18,6 +18,11 @@
 
 #define REF_BYTES_MAX (1024 * 1024)
 
+/*
+ * A ref document from text; CORRUPT when damaged, UNSUPPORTED when newer. name: what it must be
+ * called, NULL: anything.
+ */
+int ref_parse(struct slice text, const char *name, struct json **ret, struct larder_error *e);
 /* *ret: caller frees with json_free. NOENT; CORRUPT when the document is damaged. */
 int ref_read(struct larder_store *store, const char *name, struct json **ret,
              struct larder_error *e);
@@ -28,7 +33,10 @@ int ref_remove(struct larder_store *store, const char *name, struct larder_error
 /* Sorted by name; prefix "" for all. */
 int ref_each(struct larder_store *store, const char *prefix, int (*fn)(void *arg, const char *name),
              void *arg, struct larder_error *e);
-/* Calls fn for every digest a ref document keeps (descriptor and keeps). */
+/*
+ * Calls fn (may be NULL: only checks) for every digest a ref document keeps (descriptor and keeps).
+ * CORRUPT when one of them is no digest of a blob.
+ */
 int ref_each_digest(const struct json *document,
                     int (*fn)(void *arg, const struct larder_digest *digest), void *arg,
                     struct larder_error *e);
