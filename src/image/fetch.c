@@ -442,7 +442,7 @@ int image_fetch(struct larder_store *store, struct http_client *client, struct i
     }
     temp_drop(&run.unpacked);
     if (run.url)
-        partial_close(&run.source); /* what came stays for the next try */
+        temp_keep(&run.source); /* what came stays for the next try */
     else
         temp_drop(&run.source);
     http_response_done(&run.transfer.response);

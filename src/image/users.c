@@ -220,3 +220,4 @@ static int probe(void *arg, struct larder_store *store, const struct larder_dige
 }
 
 const struct users_probe image_users_probe = {NULL, probe};
+const struct users_probe *const store_default_users = &image_users_probe;

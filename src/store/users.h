@@ -16,6 +16,13 @@ enum use_state {
     USE_UNKNOWN, /* can't tell: treat as in use */
 };
 
+/*
+ * The probe of every handle until store_set_users: defined by the room above that knows about
+ * users, so that the store need not include it.
+ */
+struct users_probe;
+extern const struct users_probe *const store_default_users;
+
 struct users_probe {
     void *arg;
     /*

@@ -4,6 +4,7 @@
  * call where the kernel has openat2.
  */
 #include "store/dir/private.h"
+#include "store/users.h"
 
 #include <fcntl.h>
 #include <limits.h>
@@ -211,6 +212,17 @@ const struct larder_observer *store_observer(const struct larder_store *store)
     return &store->observer;
 }
 
+void *store_context(const struct larder_store *store)
+{
+    return store->context;
+}
+
+void store_set_context(struct larder_store *store, void *context, void (*free_fn)(void *context))
+{
+    store->context = context;
+    store->context_free = free_fn;
+}
+
 void store_set_users(struct larder_store *store, const struct users_probe *users)
 {
     store->users = users;
@@ -299,6 +311,7 @@ static int store_new(const char *path, const struct larder_store_options *option
         return error_nomem(e);
     for (size_t i = 0; i < STORE_PLACE_MAX; i++)
         store->places[i] = -1;
+    store->users = store_default_users;
     if (options && options->observer)
         store->observer = *options->observer;
     store->path = strdup(path);
@@ -354,6 +367,8 @@ void larder_store_close(struct larder_store *store)
         return;
     for (size_t i = 0; i < STORE_PLACE_MAX; i++)
         fd_closep(&store->places[i]);
+    if (store->context_free)
+        store->context_free(store->context);
     free(store->path);
     free(store);
 }

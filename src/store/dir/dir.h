@@ -56,12 +56,18 @@ struct users_probe;
 DEFINE_CLEANUP(struct larder_store *, larder_store_close)
 
 /*
- * Who is asked whether a blob's file is in use when larder_blob_verify finds it bad (users.h).
- * Borrowed until close; NULL (as after open): nobody can be asked, which counts as unknown. The
- * room that knows about users sets it when it opens a store.
+ * Who is asked whether a blob's file is in use (users.h): store_default_users after open. Borrowed
+ * until close; NULL: nobody can be asked, which counts as unknown.
  */
 void store_set_users(struct larder_store *store, const struct users_probe *users);
 const struct users_probe *store_users(const struct larder_store *store);
+
+/*
+ * What a room above keeps with the handle, freed by free_fn at close. One per handle. NULL before
+ * it is set.
+ */
+void *store_context(const struct larder_store *store);
+void store_set_context(struct larder_store *store, void *context, void (*free_fn)(void *context));
 
 /*
  * Directory descriptor of a place; borrowed, valid until close. Opened on first use, without

@@ -10,8 +10,10 @@ struct larder_store {
     char *path; /* absolute */
     struct larder_observer observer;
     const struct users_probe *users; /* borrowed */
-    int places[STORE_PLACE_MAX];     /* -1: not opened yet */
-    uid_t owner;                     /* of the root directory */
+    void *context;                   /* of a room above */
+    void (*context_free)(void *context);
+    int places[STORE_PLACE_MAX]; /* -1: not opened yet */
+    uid_t owner;                 /* of the root directory */
     bool is_read_only;
     bool is_shared;   /* root directory is group-writable: several users on purpose */
     mode_t dir_mode;  /* what new directories and files get; */
