@@ -63,7 +63,7 @@ int size_parse(const char *text, uint64_t *ret_bytes, struct larder_error *e)
         for (const char *digit = start; digit < p; digit++)
             scale *= 10;
     }
-    if (*p == ' ')
+    if (p[0] == ' ' && p[1])
         p++;
     factor = size_factor(p);
     if (factor == 0 || (factor == 1 && scale > 1) ||
