@@ -138,7 +138,7 @@ int hash_of(enum larder_digest_alg alg, const void *data, size_t n, struct larde
     if ((unsigned)alg >= LARDER_DIGEST_ALG_MAX)
         return error_set(e, LARDER_INVAL, "digest algorithm %u: unknown", (unsigned)alg);
     rc = hash_new(HASH_BIT(alg), &h, e);
-    if (rc < 0)
+    if (!h)
         return rc;
     hash_update(h, data, n);
     return hash_final(h, alg, ret, e);

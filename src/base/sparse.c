@@ -205,8 +205,8 @@ static int copy_extents(struct copy *c, struct larder_error *e)
     uint64_t offset = 0;
 
     while (offset < c->size) {
-        uint64_t start;
-        uint64_t end;
+        uint64_t start = offset;
+        uint64_t end = c->size;
         int rc = sparse_next_extent(c->in, offset, c->size, &start, &end, e);
 
         if (rc < 0) {
