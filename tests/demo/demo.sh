@@ -45,7 +45,7 @@ run() {
     printf '  $ %s\n' "$*" | sed "s#$larder#larder#g; s#$tmp#~#g"
     "$@" 2>"$tmp/err" >"$tmp/out" && status=0 || status=$?
     sed "s#$tmp#~#g; s/^/    /" "$tmp/err" "$tmp/out"
-    return $status
+    return "$status"
 }
 requests() { grep -c "GET $1" "$tmp/http.log" || :; }
 make_image() { # FILE PATTERN: 160 MiB of data in a 4 GiB disk
