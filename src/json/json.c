@@ -7,6 +7,7 @@
 #include <jansson.h>
 
 #include "base/error.h"
+#include "base/text.h"
 
 /* struct json is never defined: a node is jansson's, under a name of ours. */
 static json_t *raw(struct json *node)
@@ -38,9 +39,15 @@ int json_parse(struct slice text, size_t max_bytes, struct json **ret, struct la
     json_t *document = json_loadb(text.p ? text.p : "", text.n, JSON_REJECT_DUPLICATES, &why);
     if (!document && json_error_code(&why) == json_error_out_of_memory)
         return error_nomem(e);
-    if (!document)
-        return error_set(e, LARDER_INVAL, "JSON document: line %d, column %d: %s", why.line,
-                         why.column, why.text);
+    if (!document) {
+        /* The text quotes the input, which may hold terminal escapes. */
+        struct buf clean = BUF_INIT(4 * sizeof(why.text));
+        text_sanitize(slice_of(why.text), &clean);
+        int r = error_set(e, LARDER_INVAL, "JSON document: line %d, column %d: %s", why.line,
+                          why.column, clean.p ? clean.p : "malformed");
+        buf_done(&clean);
+        return r;
+    }
     *ret = wrap(document);
     return 0;
 }
