@@ -37,8 +37,9 @@ zeros() {
 
 # be32 N, be64 N: big-endian numbers.
 be32() {
-    printf "\\$(printf %o $(($1 >> 24 & 255)))\\$(printf %o $(($1 >> 16 & 255)))"
-    printf "\\$(printf %o $(($1 >> 8 & 255)))\\$(printf %o $(($1 & 255)))"
+    for shift in 24 16 8 0; do
+        printf '%b' "\\0$(printf %o $(($1 >> shift & 255)))"
+    done
 }
 be64() {
     be32 $(($1 >> 32))
@@ -77,10 +78,10 @@ make_seeds() {
         ;;
     format)
         qcow2_image 3 0 >"$2/qcow2"
-        for magic in 'QED\000' 'COWD' 'vhdxfile' 'LUKS\272\276' '\037\213' 'BZh9' \
-            '\375\067zXZ\000' '\050\265\057\375' '\004\042\115\030'; do
+        for magic in 'QED\0000' 'COWD' 'vhdxfile' 'LUKS\0272\0276' '\0037\0213' 'BZh9' \
+            '\03757zXZ\0000' '\0050\0265\0057\0375' '\0004\0042\0115\0030'; do
             i=$((${i-0} + 1))
-            { printf "$magic"; zeros 600; } >"$2/magic$i"
+            { printf '%b' "$magic"; zeros 600; } >"$2/magic$i"
         done
         { printf 'KDMV\003\000\000\000'; zeros 4; printf '\000\120'; zeros 14
           printf '\001'; zeros 7; printf '\001'; zeros 467
