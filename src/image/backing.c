@@ -8,6 +8,8 @@
 
 /* "file.file.file..." deeper than any stack of filters in use. */
 #define JSON_DEPTH_MAX 6
+/* The longest path that is looked up, with its NUL. */
+#define LAYER_PATH_BYTES (JSON_DEPTH_MAX * sizeof("file.") + sizeof("filename"))
 /* qcow2 limits names to 1023 bytes; other callers may have more. */
 #define JSON_BYTES_MAX 4096
 
@@ -91,7 +93,7 @@ static const char *string_at(const struct json *node, const char *path)
     const char *found = json_get_string(node, path);
 
     for (const char *dot = strchr(path, '.'); !found && dot; dot = strchr(dot + 1, '.')) {
-        char key[JSON_DEPTH_MAX * sizeof("file.") + sizeof("filename")];
+        char key[LAYER_PATH_BYTES];
         size_t n = (size_t)(dot - path);
         memcpy(key, path, n);
         key[n] = '\0';
@@ -122,28 +124,34 @@ static int is_other_file(void *arg, const char *key, const struct json *value)
     return 0;
 }
 
+/* String `key` of the layer that is depth "file" members down. */
+static const char *string_of_layer(const struct json *document, size_t depth, const char *key)
+{
+    char path[LAYER_PATH_BYTES];
+    size_t n = 0;
+
+    for (; depth > 0; depth--, n += strlen("file."))
+        memcpy(path + n, "file.", strlen("file."));
+    memcpy(path + n, key, strlen(key) + 1);
+    return string_at(document, path);
+}
+
 /* *ret_name points into the document when LOCAL. */
 static enum backing_kind classify_json(const struct json *document, struct slice *ret_name)
 {
-    char path[JSON_DEPTH_MAX * sizeof("file.") + sizeof("filename")] = "";
-
     if (!json_node_is_object(document) || json_each(document, is_other_file, NULL) != 0)
         return BACKING_UNKNOWN;
     for (size_t depth = 0; depth <= JSON_DEPTH_MAX; depth++) {
-        char *end = path + depth * strlen("file.");
-        strcpy(end, "driver");
-        const char *driver = string_at(document, path);
+        const char *driver = string_of_layer(document, depth, "driver");
         if (driver && is_remote_driver(driver))
             return BACKING_REMOTE;
-        strcpy(end, "filename");
-        const char *name = string_at(document, path);
+        const char *name = string_of_layer(document, depth, "filename");
         if (name) {
             *ret_name = slice_of(name);
             if (!driver)
                 return classify(ret_name);
             return is_local_driver(driver) && *name ? BACKING_LOCAL : BACKING_UNKNOWN;
         }
-        strcpy(end, "file.");
     }
     return BACKING_UNKNOWN;
 }

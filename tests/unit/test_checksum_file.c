@@ -403,7 +403,7 @@ static void test_warning_texts(void **state)
 {
     struct row row = {.text = A128 "  g\nx\nSM3 (f) = " A256 "\n", .image = "f"};
     struct checksum_file *sums = NULL;
-    struct checksum_match match;
+    struct checksum_match match = {.n_digests = 0};
     struct buf out = BUF_INIT(1024);
     (void)state;
 
@@ -425,37 +425,37 @@ static void test_file_names(void **state)
 {
     static const struct {
         const char *name;
-        enum larder_digest_alg alg;
         const char *image; /* NULL: no sidecar */
+        enum larder_digest_alg alg;
         bool is_list;
     } cases[] = {
-        {"f.qcow2.sha256", LARDER_DIGEST_SHA256, "f.qcow2", false},
-        {"a/b/f.SHA512", LARDER_DIGEST_SHA512, "f", false},
-        {"f.qcow2.sha256sum", LARDER_DIGEST_SHA256, "f.qcow2", false},
-        {"f.SHA256SUMS", LARDER_DIGEST_SHA256, "f", false},
-        {"f.sha256.txt", LARDER_DIGEST_SHA256, "f", false},
-        {"f.sha256.asc", LARDER_DIGEST_SHA256, "f", false},
-        {"f.checksum", LARDER_DIGEST_NONE, "f", false},
-        {"f.CHECKSUM", LARDER_DIGEST_NONE, "f", false},
-        {"f.digest", LARDER_DIGEST_NONE, "f", false},
-        {"f.md5", LARDER_DIGEST_MD5, "f", false},
-        {"f.b2", LARDER_DIGEST_BLAKE2B, "f", false},
-        {"f.gz", LARDER_DIGEST_NONE, NULL, false},
-        {"f.sha2567", LARDER_DIGEST_NONE, NULL, false},
-        {".sha256", LARDER_DIGEST_SHA256, NULL, false},
-        {"SHA256SUMS", LARDER_DIGEST_SHA256, NULL, true},
-        {"sha512sums.txt", LARDER_DIGEST_SHA512, NULL, true},
-        {"SHA256SUM", LARDER_DIGEST_SHA256, NULL, true},
-        {"md5.txt", LARDER_DIGEST_MD5, NULL, true},
-        {"SHASUMS.txt", LARDER_DIGEST_NONE, NULL, true},
-        {"CHECKSUM", LARDER_DIGEST_NONE, NULL, true},
-        {"Fedora-Cloud-40-CHECKSUM", LARDER_DIGEST_NONE, NULL, true},
-        {"x-SHA256SUMS", LARDER_DIGEST_SHA256, NULL, true},
-        {"CHECKSUM.SHA256-FreeBSD-14.0", LARDER_DIGEST_SHA256, NULL, true},
-        {"CHECKSUM.SHA512-FreeBSD", LARDER_DIGEST_SHA512, NULL, true},
-        {"x-sha256", LARDER_DIGEST_NONE, NULL, false},
-        {"x-md5.qcow2", LARDER_DIGEST_NONE, NULL, false},
-        {"", LARDER_DIGEST_NONE, NULL, false},
+        {"f.qcow2.sha256", "f.qcow2", LARDER_DIGEST_SHA256, false},
+        {"a/b/f.SHA512", "f", LARDER_DIGEST_SHA512, false},
+        {"f.qcow2.sha256sum", "f.qcow2", LARDER_DIGEST_SHA256, false},
+        {"f.SHA256SUMS", "f", LARDER_DIGEST_SHA256, false},
+        {"f.sha256.txt", "f", LARDER_DIGEST_SHA256, false},
+        {"f.sha256.asc", "f", LARDER_DIGEST_SHA256, false},
+        {"f.checksum", "f", LARDER_DIGEST_NONE, false},
+        {"f.CHECKSUM", "f", LARDER_DIGEST_NONE, false},
+        {"f.digest", "f", LARDER_DIGEST_NONE, false},
+        {"f.md5", "f", LARDER_DIGEST_MD5, false},
+        {"f.b2", "f", LARDER_DIGEST_BLAKE2B, false},
+        {"f.gz", NULL, LARDER_DIGEST_NONE, false},
+        {"f.sha2567", NULL, LARDER_DIGEST_NONE, false},
+        {".sha256", NULL, LARDER_DIGEST_SHA256, false},
+        {"SHA256SUMS", NULL, LARDER_DIGEST_SHA256, true},
+        {"sha512sums.txt", NULL, LARDER_DIGEST_SHA512, true},
+        {"SHA256SUM", NULL, LARDER_DIGEST_SHA256, true},
+        {"md5.txt", NULL, LARDER_DIGEST_MD5, true},
+        {"SHASUMS.txt", NULL, LARDER_DIGEST_NONE, true},
+        {"CHECKSUM", NULL, LARDER_DIGEST_NONE, true},
+        {"Fedora-Cloud-40-CHECKSUM", NULL, LARDER_DIGEST_NONE, true},
+        {"x-SHA256SUMS", NULL, LARDER_DIGEST_SHA256, true},
+        {"CHECKSUM.SHA256-FreeBSD-14.0", NULL, LARDER_DIGEST_SHA256, true},
+        {"CHECKSUM.SHA512-FreeBSD", NULL, LARDER_DIGEST_SHA512, true},
+        {"x-sha256", NULL, LARDER_DIGEST_NONE, false},
+        {"x-md5.qcow2", NULL, LARDER_DIGEST_NONE, false},
+        {"", NULL, LARDER_DIGEST_NONE, false},
     };
     (void)state;
 

@@ -155,21 +155,20 @@ static void test_virtual_size(void **state)
     static const struct {
         const char *magic;
         size_t magic_bytes, magic_offset, offset;
-        unsigned width;
-        bool is_little;
         uint64_t value, expect;
-        bool has;
+        unsigned width;
+        bool is_little, has;
     } cases[] = {
-        {"", 0, 0, 0, 0, false, 0, SAMPLE_BYTES, true},
-        {"QFI\xfb\0\0\0\1", 8, 0, 24, 8, false, 12345, 12345, true},
-        {"QED\0", 4, 0, 48, 8, true, 12345, 12345, true},
-        {"KDMV", 4, 0, 12, 8, true, 3, 1536, true},
-        {"KDMV", 4, 0, 12, 8, true, UINT64_MAX, 0, false},
-        {"COWD", 4, 0, 12, 4, true, 3, 1536, true},
-        {"conectix", 8, 0, 48, 8, false, 12345, 12345, true},
-        {"conectix", 8, SAMPLE_BYTES - 512, SAMPLE_BYTES - 464, 8, false, 12345, 12345, true},
-        {"\x7f\x10\xda\xbe", 4, 64, 368, 8, true, 12345, 12345, true},
-        {"\x1f\x8b", 2, 0, 0, 0, false, 0, 0, false},
+        {"", 0, 0, 0, 0, SAMPLE_BYTES, 0, false, true},
+        {"QFI\xfb\0\0\0\1", 8, 0, 24, 12345, 12345, 8, false, true},
+        {"QED\0", 4, 0, 48, 12345, 12345, 8, true, true},
+        {"KDMV", 4, 0, 12, 3, 1536, 8, true, true},
+        {"KDMV", 4, 0, 12, UINT64_MAX, 0, 8, true, false},
+        {"COWD", 4, 0, 12, 3, 1536, 4, true, true},
+        {"conectix", 8, 0, 48, 12345, 12345, 8, false, true},
+        {"conectix", 8, SAMPLE_BYTES - 512, SAMPLE_BYTES - 464, 12345, 12345, 8, false, true},
+        {"\x7f\x10\xda\xbe", 4, 64, 368, 12345, 12345, 8, true, true},
+        {"\x1f\x8b", 2, 0, 0, 0, 0, 0, false, false},
     };
     struct slice head = {(const char *)file, sizeof(file)};
     struct slice tail = {(const char *)file + sizeof(file) - FORMAT_TAIL_BYTES, FORMAT_TAIL_BYTES};

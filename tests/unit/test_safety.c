@@ -146,6 +146,7 @@ static void test_vmdk_descriptors(void **state)
         {VMDK_HEAD VMDK_TYPE VMDK_EXTENT VMDK_EXTENT, "extents"},
         {VMDK_HEAD VMDK_TYPE "RW 20480 FLAT \"/etc/shadow\" 0\n", "another directory"},
         {VMDK_HEAD VMDK_TYPE "  rdonly\t20480 SPARSE \"a/b\"\n", "another directory"},
+        {VMDK_HEAD VMDK_TYPE "RW 20480 SPARSE \"..\\b\"\n", "another directory"},
         {VMDK_HEAD VMDK_TYPE VMDK_EXTENT "parentCID=12345678\n", "difference"},
         {VMDK_HEAD VMDK_TYPE VMDK_EXTENT "parentFileNameHint=\"b\"\n", "parent"},
         {"nothing", "no descriptor"},
