@@ -115,25 +115,19 @@ static int try_hit(struct get_run *run, struct larder_error *e)
 }
 
 /* Bytes that are wrong go away before anything else: nobody may be handed them meanwhile. */
-static int condemn_local(struct get_run *run, const struct larder_digest *actual,
+static int condemn_local(struct get_run *run, const struct larder_digest *actual, const char *why,
                          struct larder_error *e)
 {
-    char want[LARDER_DIGEST_TEXT_BYTES], have[LARDER_DIGEST_TEXT_BYTES];
+    char want[LARDER_DIGEST_TEXT_BYTES];
     bool was_moved = false;
-    larder_digest_format(&run->entry.digest, want);
-    if (actual->alg != LARDER_DIGEST_NONE)
-        store_warn(run->store, "image %s: corrupt: bytes hash to %s, expected %s", run->entry.name,
-                   larder_digest_format(actual, have), want);
-    else
-        store_warn(run->store, "image %s: corrupt: wrong size, expected %s", run->entry.name, want);
-    int r = store_condemn(run->store, &run->entry.digest, actual, "image get: digest differs",
-                          store_users(run->store), &was_moved, e);
+    int r = store_condemn(run->store, &run->entry.digest, actual, why, store_users(run->store),
+                          &was_moved, e);
     if (r < 0)
         return error_context(e, "image %s: quarantine", run->entry.name);
-    store_note(run->store,
-               was_moved ? "image %s: quarantined the corrupt bytes"
-                         : "image %s: marked the corrupt bytes, an overlay needs their path",
-               run->entry.name);
+    store_warn(run->store, "image %s: corrupt: %s, expected %s; %s", run->entry.name, why,
+               larder_digest_format(&run->entry.digest, want),
+               was_moved ? "moved to quarantine"
+                         : "marked, and left where it is: an overlay needs its path");
     return 0;
 }
 
@@ -144,7 +138,7 @@ static int judge(struct get_run *run, struct http_client *client, struct image_p
     struct larder_digest actual = {0};
     int r = image_judge_local(run->store, &run->entry, false, &run->local, &actual, &why, e);
     if (r == 0 && run->local == LARDER_VERDICT_CORRUPT)
-        r = condemn_local(run, &actual, e);
+        r = condemn_local(run, &actual, why.p ? why.p : "wrong bytes", e);
     if (r < 0)
         goto out;
     bool is_usable = run->local == LARDER_VERDICT_VALID && !run->entry.is_invalidated;

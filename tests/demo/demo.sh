@@ -47,7 +47,7 @@ run() {
     sed "s#$tmp#~#g; s/^/    /" "$tmp/err" "$tmp/out"
     return "$status"
 }
-requests() { grep -c "GET $1" "$tmp/http.log" || :; }
+requests() { grep -c "GET $1 HTTP" "$tmp/http.log" || :; }
 make_image() { # FILE PATTERN: 160 MiB of data in a 4 GiB disk
     qemu-img create -q -f qcow2 "$1" 4G
     qemu-io -f qcow2 -c "write -q -P $2 0 96M" -c "write -q -P $(($2 + 1)) 1G 64M" "$1" >/dev/null
@@ -87,7 +87,7 @@ cmp "$first" "$tmp/www/debian-13.qcow2" || die 'the cached image differs from th
 
 step '3. The next job asks: a hit'
 say 'upstream is asked for its checksum file (--refresh always); the image is not read at all:'
-run sh -c "'$larder' image get debian-13 && sed -n 's/^rchar: /bytes read by it and the shell: /p' /proc/\$\$/io" ||
+run sh -c "$larder image get debian-13 && sed -n 's/^rchar: /bytes read by it and the shell: /p' /proc/\$\$/io" ||
     die 'image get failed'
 read_bytes=$(sed -n 's/^bytes read.*: //p' "$tmp/out")
 [ "$read_bytes" -lt 8000000 ] || die "read $read_bytes bytes"
