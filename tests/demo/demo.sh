@@ -108,7 +108,7 @@ run "$larder" status || die 'status failed'
 
 step '5. Upstream publishes a new image while a process still reads the old one'
 # shellcheck disable=SC2016
-"$larder" image use debian-13 -- sh -c 'exec 3<"$LARDER_IMAGE"; echo ready >"$1"; sleep 600' \
+"$larder" image use debian-13 -- sh -c 'exec 3<"$LARDER_IMAGE"; echo ready >"$1"; exec sleep 600' \
     sh "$tmp/ready" &
 holder=$!
 n=0
