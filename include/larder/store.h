@@ -94,8 +94,10 @@ LARDER_API LARDER_MUST_CHECK int larder_blob_path(struct larder_store *store,
                                                   const struct larder_digest *digest, char *ret,
                                                   size_t ret_bytes, struct larder_error *e);
 /*
- * Opens a blob for reading. The caller owns *ret_fd (O_CLOEXEC, read-only). Size and fingerprint
- * are checked, content is not read. CORRUPT when they contradict what was recorded.
+ * Opens a blob for reading and records a use. The caller owns *ret_fd (O_CLOEXEC, read-only). Size
+ * and fingerprint are checked; only when they contradict what was recorded, or nothing was, is the
+ * content hashed, as by larder_blob_verify (CORRUPT). NOENT when it is not there or was
+ * invalidated.
  */
 LARDER_API LARDER_MUST_CHECK int larder_blob_open(struct larder_store *store,
                                                   const struct larder_digest *digest, int *ret_fd,
@@ -137,7 +139,10 @@ LARDER_API LARDER_MUST_CHECK int larder_blob_verify(struct larder_store *store,
 /* Reads one; *ret_json is malloc'd, NUL-terminated, the caller frees it. LARDER_NOENT. */
 LARDER_API LARDER_MUST_CHECK int larder_ref_get(struct larder_store *store, const char *name,
                                                 char **ret_json, struct larder_error *e);
-/* Points name at a blob of the store, atomically. media_type may be NULL. */
+/*
+ * Points name at a blob of the store, atomically. media_type may be NULL. NOENT when there is no
+ * such blob, EXIST when name is an entry: its provenance would be about other bytes.
+ */
 LARDER_API LARDER_MUST_CHECK int larder_ref_set(struct larder_store *store, const char *name,
                                                 const struct larder_digest *digest,
                                                 const char *media_type, struct larder_error *e);
@@ -162,7 +167,7 @@ LARDER_API LARDER_MUST_CHECK int larder_lease_process(struct larder_store *store
 LARDER_API LARDER_MUST_CHECK int
 larder_lease_file(struct larder_store *store, const struct larder_digest *digest, const char *path,
                   const char *purpose, char ret_id[LARDER_LEASE_ID_BYTES], struct larder_error *e);
-/* Keeps digest for so long. */
+/* Keeps digest until that time (realtime, since 1970). */
 LARDER_API LARDER_MUST_CHECK int
 larder_lease_until(struct larder_store *store, const struct larder_digest *digest, int64_t until_ns,
                    const char *purpose, char ret_id[LARDER_LEASE_ID_BYTES], struct larder_error *e);

@@ -118,8 +118,9 @@ int blob_hash(struct larder_store *store, const struct larder_digest *digest, bo
               struct larder_digest *ret_actual, struct larder_error *e)
 {
     char text[LARDER_DIGEST_TEXT_BYTES], found[LARDER_DIGEST_TEXT_BYTES];
-    struct larder_digest actual;
-    struct stat before, after;
+    struct larder_digest actual = {0};
+    struct stat before = {0};
+    struct stat after = {0};
     CLEANUP_CLOSE int fd = -1;
 
     int r = blob_fd(store, digest, &fd, &before, e);

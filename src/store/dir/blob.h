@@ -99,6 +99,8 @@ int blob_mark_invalid(struct larder_store *store, const struct larder_digest *di
 /* Unlinks blob and memo; the caller holds locks/gc exclusively and has asked who uses it. */
 int blob_remove(struct larder_store *store, const struct larder_digest *digest,
                 struct larder_error *e);
+/* NOENT: "blob ...: not in the store". */
+int blob_none(const struct larder_digest *digest, struct larder_error *e);
 /* Digest of a file name under blobs/<alg>; false when it is none of ours. */
 bool blob_name_parse(enum larder_digest_alg alg, const char *name, struct larder_digest *ret);
 /* Each blob (any order); a non-zero result of fn ends the walk. */

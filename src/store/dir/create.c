@@ -43,7 +43,7 @@ static int read_format(const struct larder_store *store, struct larder_error *e)
                                   O_RDONLY | O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK);
     if (fd < 0)
         return error_errno(e, errno, "%s/" FORMAT_FILE, store->path);
-    ssize_t n = fd_read_full(fd, text, sizeof text);
+    ssize_t n = read(fd, text, sizeof text); /* a regular file gives all it has at once */
     if (n < 0)
         return error_errno(e, errno, "%s/" FORMAT_FILE, store->path);
 
@@ -262,15 +262,24 @@ int store_open_root(struct larder_store *store, unsigned flags, struct larder_er
 
     /* Before judging access: a newer format or a foreign directory is the better message. */
     r = read_format(store, e);
-    if (r == -LARDER_NOENT) {
+    if (r == -LARDER_NOENT && is_creating) {
         error_clear(e);
-        r = check_virgin(store, e);
-        if (r < 0)
-            return r;
-        if (!is_creating)
-            return no_store(store, e);
         r = check_access(store, e);
         return r < 0 ? r : create(store, e);
+    }
+    if (r == -LARDER_NOENT) {
+        struct larder_error why = LARDER_ERROR_INIT;
+        int virgin = check_virgin(store, &why);
+        if (virgin == 0)
+            return no_store(store, e);
+        /* Unless another process made the store between our two looks. */
+        error_clear(e);
+        r = read_format(store, e);
+        if (r == -LARDER_NOENT) {
+            if (e)
+                *e = why;
+            return virgin;
+        }
     }
     return r < 0 ? r : check_access(store, e);
 }

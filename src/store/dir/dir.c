@@ -327,7 +327,7 @@ static int store_new(const char *path, const struct larder_store_options *option
 int larder_store_open(const char *path, const struct larder_store_options *options,
                       struct larder_store **ret, struct larder_error *e)
 {
-    char fallback[PATH_MAX];
+    char fallback[PATH_MAX] = "";
     unsigned flags = options ? options->flags : 0;
     CLEANUP(larder_store_closep) struct larder_store *store = NULL;
     int r;
@@ -344,7 +344,7 @@ int larder_store_open(const char *path, const struct larder_store_options *optio
         path = fallback;
     }
     r = store_new(path, options, &store, e);
-    if (r < 0)
+    if (r < 0 || !store)
         return r;
     r = store_open_root(store, flags, e);
     if (r < 0)

@@ -384,7 +384,6 @@ static int take(struct larder_store *store, struct lease *lease, const char *pur
         return error_errno(e, errno, "lease");
     hex_encode(random, sizeof random, lease->id);
     lease->purpose = (char *)(uintptr_t)purpose;
-    lease->host = self.nodename;
     lease->created_ns = clock_realtime_ns();
     /* Under the lock gc looks again at leases: ours is either seen, or the blob is gone here. */
     int r = store_lock(store, "gc", false, true, &lock, e);
@@ -396,7 +395,9 @@ static int take(struct larder_store *store, struct lease *lease, const char *pur
         return error_set(e, LARDER_NOENT, "lease: there is no blob %s",
                          larder_digest_format(&lease->digest, text));
     struct buf out = BUF_INIT(LEASE_BYTES_MAX);
+    lease->host = self.nodename;
     r = lease_format(lease, &out, e);
+    lease->host = NULL; /* ends with us */
     if (r == 0)
         r = store_write_file(store, STORE_LEASES, lease->id, out.p, out.n,
                              STORE_WRITE_NEW | (is_durable ? STORE_WRITE_DURABLE : 0), 0, e);
@@ -429,7 +430,7 @@ int larder_lease_file(struct larder_store *store, const struct larder_digest *di
     int r = store_require_writable(store, e);
     if (r == 0)
         r = path_absolute(path, &absolute, e);
-    if (r < 0)
+    if (r < 0 || !absolute)
         return r;
     if (stat(absolute, &st) < 0)
         return error_errno(e, errno, "lease on %s", absolute);

@@ -46,12 +46,20 @@ static pid_t holder_pid(int fd)
     if (!f)
         return 0;
     while (!found && fgets(line, sizeof line, f)) {
-        int pid = 0;
-        unsigned long long inode = 0;
-        if (!strstr(line, "->") && strstr(line, " FLOCK ") &&
-            sscanf(line, "%*s %*s %*s %*s %d %*x:%*x:%llu", &pid, &inode) == 2 &&
-            inode == st.st_ino && pid > 0)
-            found = pid;
+        char *rest = NULL;
+        char *word[6] = {0};
+        size_t n = 0;
+        for (char *w = strtok_r(line, " \n", &rest); w && n < ARRAY_LEN(word);
+             w = strtok_r(NULL, " \n", &rest))
+            word[n++] = w;
+        /* A waiter's line has "->" for its second word. */
+        const char *inode = n == 6 ? strrchr(word[5], ':') : NULL;
+        if (!inode || strcmp(word[1], "FLOCK") != 0 ||
+            strtoull(inode + 1, NULL, 10) != (unsigned long long)st.st_ino)
+            continue;
+        long pid = strtol(word[4], NULL, 10);
+        if (pid > 0 && pid <= INT32_MAX)
+            found = (pid_t)pid;
     }
     fclose(f);
     return found;
