@@ -10,15 +10,29 @@ set -u
 test_count=0
 test_failed=0
 test_pids=
+test_finished=
 
 test_work=$(mktemp -d "${TMPDIR:-/tmp}/larder-test.XXXXXXXX") || exit 99
+
+# test_stop PID: asks politely more than once, because a child of the shell that has not reached
+# its exec yet loses the signal to the shell's own trap; then not politely.
+test_stop() {
+    for test_try in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20; do
+        kill "$1" 2>/dev/null || break
+        grep -q '^State:.Z' "/proc/$1/status" 2>/dev/null && break
+        sleep 0.05
+    done
+    [ "$test_try" -lt 20 ] || kill -9 "$1" 2>/dev/null
+    wait "$1" 2>/dev/null
+}
 
 test_cleanup() {
     test_status=$?
     trap - EXIT
+    # A test that called exit must not pass for a script that came to its end.
+    [ -n "$test_finished" ] || [ "$test_status" -ne 0 ] || test_status=99
     for test_pid in $test_pids; do
-        kill "$test_pid" 2>/dev/null
-        wait "$test_pid" 2>/dev/null
+        test_stop "$test_pid"
     done
     cd /
     # A store makes its blobs and directories read-only.
@@ -59,7 +73,7 @@ test_report() { # RESULT TITLE LOG
 # the next one; its commands are to be chained with &&.
 expect_success() {
     exec 3>&1 4>&2 >"$test_work/log" 2>&1
-    eval "$2"
+    eval "$2" 3>&- 4>&-
     test_status=$?
     exec >&3 2>&4 3>&- 4>&-
     if [ "$test_status" -eq 0 ]; then
@@ -82,6 +96,7 @@ skip_test() {
 # skip_all REASON: the whole script cannot run here.
 skip_all() {
     echo "1..0 # SKIP $1"
+    test_finished=yes
     exit 0
 }
 
@@ -129,6 +144,7 @@ wait_for() {
 
 test_done() {
     echo "1..$test_count"
+    test_finished=yes
     [ "$test_count" -gt 0 ] && [ "$test_failed" -eq 0 ]
     exit
 }
