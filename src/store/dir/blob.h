@@ -46,6 +46,10 @@ int partial_forget(struct larder_store *store, const char *key, struct temp_file
 /* Removes temporaries of dead processes and partials untouched for keep_partial_ns; counts. */
 int temp_sweep(struct larder_store *store, int64_t keep_partial_ns, bool dry_run,
                uint64_t *ret_files, uint64_t *ret_bytes, struct larder_error *e);
+/* The same, telling each file that was (dry_run: would be) removed. */
+int temp_sweep_each(struct larder_store *store, int64_t keep_partial_ns, bool dry_run,
+                    int (*fn)(void *arg, const char *name, bool is_partial, uint64_t bytes),
+                    void *arg, uint64_t *ret_files, uint64_t *ret_bytes, struct larder_error *e);
 
 /*
  * Publishes a written temporary under its digest: mode 0444, fsync, link, fsync of the

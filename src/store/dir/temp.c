@@ -185,6 +185,9 @@ struct sweep {
     int64_t now_ns;
     int64_t keep_partial_ns;
     bool dry_run;
+    bool is_partial; /* partial/ is being swept */
+    int (*fn)(void *arg, const char *name, bool is_partial, uint64_t bytes);
+    void *arg;
     uint64_t files, bytes;
 };
 
@@ -227,10 +230,10 @@ static int sweep_remove(struct sweep *s, const char *name, const struct stat *st
 {
     if (!s->dry_run && unlinkat(s->dirfd, name, 0) < 0)
         return 0; /* somebody else's or gone: not swept */
+    uint64_t bytes = st->st_nlink <= 1 ? (uint64_t)st->st_blocks * 512 : 0;
     s->files++;
-    if (st->st_nlink <= 1)
-        s->bytes += (uint64_t)st->st_blocks * 512;
-    return 0;
+    s->bytes += bytes;
+    return s->fn ? s->fn(s->arg, name, s->is_partial, bytes) : 0;
 }
 
 static int sweep_temp(void *arg, const char *name, unsigned char type)
@@ -268,23 +271,32 @@ static int sweep_partial(void *arg, const char *name, unsigned char type)
     CLEANUP_CLOSE int fd = open_idle(s->dirfd, name, &st);
     if (fd < 0 || s->now_ns - mtime_of(&st) < s->keep_partial_ns)
         return 0;
-    sweep_remove(s, name, &st);
+    int r = sweep_remove(s, name, &st);
     if (!is_meta && !s->dry_run) {
         snprintf(main_name, sizeof main_name, "%.200s.json", name);
         (void)unlinkat(s->dirfd, main_name, 0);
     }
-    return 0;
+    return r;
 }
 
 int temp_sweep(struct larder_store *store, int64_t keep_partial_ns, bool dry_run,
                uint64_t *ret_files, uint64_t *ret_bytes, struct larder_error *e)
+{
+    return temp_sweep_each(store, keep_partial_ns, dry_run, NULL, NULL, ret_files, ret_bytes, e);
+}
+
+int temp_sweep_each(struct larder_store *store, int64_t keep_partial_ns, bool dry_run,
+                    int (*fn)(void *arg, const char *name, bool is_partial, uint64_t bytes),
+                    void *arg, uint64_t *ret_files, uint64_t *ret_bytes, struct larder_error *e)
 {
     /* Everything small is written in tmp/; the root has the format file's temporary. */
     static const enum store_place places[] = {STORE_TMP, STORE_ROOT, STORE_PARTIAL};
     struct sweep s = {.store = store,
                       .now_ns = clock_realtime_ns(),
                       .keep_partial_ns = keep_partial_ns,
-                      .dry_run = dry_run};
+                      .dry_run = dry_run,
+                      .fn = fn,
+                      .arg = arg};
     int r;
 
     if (!dry_run) {
@@ -293,9 +305,10 @@ int temp_sweep(struct larder_store *store, int64_t keep_partial_ns, bool dry_run
             return r;
     }
     for (size_t i = 0; i < ARRAY_LEN(places); i++) {
+        s.is_partial = places[i] == STORE_PARTIAL;
         r = store_place(store, places[i], &s.dirfd, e);
         if (r == 0)
-            r = dir_each(s.dirfd, places[i] == STORE_PARTIAL ? sweep_partial : sweep_temp, &s, e);
+            r = dir_each(s.dirfd, s.is_partial ? sweep_partial : sweep_temp, &s, e);
         if (r < 0)
             return error_context(e, "sweep of %s", store_place_name(places[i]));
     }
