@@ -34,3 +34,19 @@ struct users_probe {
                  const char *path, enum use_state *ret, bool *ret_needs_path, struct buf *who,
                  struct larder_error *e);
 };
+
+/*
+ * Asks users; a NULL probe (or one without a function) asks the kernel alone. A probe that fails
+ * is USE_UNKNOWN, except for NOMEM and CANCELED. Outputs are always set on success.
+ */
+int users_ask(const struct users_probe *users, struct larder_store *store,
+              const struct larder_digest *digest, int fd, const char *path, enum use_state *ret,
+              bool *ret_needs_path, struct buf *who, struct larder_error *e);
+/*
+ * What the kernel knows: byte-range locks of anybody (QEMU's), and whether the file is open
+ * anywhere else (a write lease held for a moment). fd must be the caller's only descriptor of the
+ * file, read-only and fresh. Needs the file's owner or CAP_LEASE, else UNKNOWN.
+ */
+enum use_state users_ask_kernel(int fd);
+/* "in use", "not known to be free" */
+const char *use_state_text(enum use_state state);
