@@ -126,10 +126,12 @@ static int prepare_keyring(struct scratch *s, const char *keyring, char **ret_pa
     struct buf raw = BUF_INIT(KEYRING_BYTES_MAX);
     struct buf binary = BUF_INIT(KEYRING_BYTES_MAX);
     int r = file_read(AT_FDCWD, keyring, &raw, e);
-    if (r < 0) {
+    if (r == -LARDER_NOENT) /* that is no "nothing is signed" */
+        r = error_set(e, LARDER_AUTH, "keyring %s: not there", keyring);
+    else if (r < 0)
         error_context(e, "keyring");
+    if (r < 0)
         goto out;
-    }
     if (raw.n == 0) {
         r = error_set(e, LARDER_INVAL, "keyring %s: empty", keyring);
         goto out;

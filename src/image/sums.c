@@ -20,8 +20,8 @@
  * detects damage. "%s" stands for the image's file name.
  */
 static const char *const sibling_patterns[] = {
-    "%s.sha256", "SHA256SUMS", "%s.sha512",    "%s.checksum",  "%s.CHECKSUM",
-    "CHECKSUM",  "SHA512SUMS", "%s.sha256sum", "%s.sha512sum", "%s.md5",
+    "%s.sha256",  "SHA256SUMS",   "%s.sha512",    "%s.checksum",  "%s.CHECKSUM", "CHECKSUM",
+    "SHA512SUMS", "%s.SHA256SUM", "%s.sha256sum", "%s.sha512sum", "%s.md5",
 };
 static const char *const signature_suffixes[] = {".asc", ".gpg", ".sig", ".sign"};
 
@@ -108,7 +108,9 @@ static int read_remote(struct sums_run *run, const char *url, bool is_given, boo
             return r;
         request.url = busted;
     }
-    if (conditional && !run->no_cache) {
+    /* After a change these validators are those of sums that were only looked at: the whole text
+     * is wanted, because it is kept with what is fetched now. */
+    if (conditional && !run->no_cache && !run->entry->changed_ns) {
         request.if_none_match = run->entry->sums_etag;
         request.if_modified_since = run->entry->sums_etag ? NULL : run->entry->sums_last_modified;
     }
@@ -168,7 +170,6 @@ static int check_signature(struct sums_run *run, const char *sums_url, struct ch
     struct buf covered = BUF_INIT(CHECKSUM_FILE_BYTES_MAX);
     struct checksum_file *again = NULL;
     int r = 0;
-    published->signature = BUF_INIT(SIGNATURE_BYTES_MAX);
     if (!checksum_file_is_clearsigned(*sums))
         r = find_detached(run, sums_url, &published->signature, e);
     if (r == 0)
@@ -229,6 +230,17 @@ static int take_match(struct sums_run *run, const struct checksum_match *match,
 
 enum tried { TRIED_NOT_HERE, TRIED_FOUND, TRIED_UNCHANGED };
 
+/* What the last candidate left is no evidence for the next one. */
+static void forget_candidate(struct image_published *published)
+{
+    buf_done(&published->text);
+    buf_done(&published->signature);
+    published->text = BUF_INIT(CHECKSUM_FILE_BYTES_MAX);
+    published->signature = BUF_INIT(SIGNATURE_BYTES_MAX);
+    free(published->signed_by);
+    published->signed_by = NULL;
+}
+
 /*
  * Reads one checksum file and looks the image up. is_given: the user named it, so whatever is
  * wrong with it is an error; a sibling that is no checksum file or does not list the image is
@@ -242,8 +254,7 @@ static int try_one(struct sums_run *run, const char *where, bool is_given, bool 
     struct checksum_match match;
     enum got got;
     *ret = TRIED_NOT_HERE;
-    buf_done(&run->published.text);
-    run->published.text = BUF_INIT(CHECKSUM_FILE_BYTES_MAX);
+    forget_candidate(&run->published);
     int r =
         read_document(run, where, is_given, conditional, &run->published.text, &response, &got, e);
     if (r == -LARDER_LIMIT && !is_given) {
@@ -289,6 +300,15 @@ static int try_one(struct sums_run *run, const char *where, bool is_given, bool 
     return r;
 }
 
+static int try_candidate(struct sums_run *run, const char *where, bool is_given, bool conditional,
+                         enum tried *ret, struct larder_error *e)
+{
+    int r = try_one(run, where, is_given, conditional, ret, e);
+    if (r == 0 && *ret != TRIED_FOUND)
+        forget_candidate(&run->published);
+    return r;
+}
+
 /* ---- which candidates ---- */
 
 static int try_siblings(struct sums_run *run, enum tried *ret, struct larder_error *e)
@@ -305,7 +325,7 @@ static int try_siblings(struct sums_run *run, enum tried *ret, struct larder_err
         }
         int r = source_sibling(run->entry->source, name, &where, e);
         if (r == 0)
-            r = try_one(run, where, false, false, ret, e);
+            r = try_candidate(run, where, false, false, ret, e);
         if (r < 0)
             return r;
     }
@@ -340,10 +360,11 @@ static int ask(struct sums_run *run, struct larder_error *e)
     if (image_checksum_is_literal(entry->checksum))
         return take_literal(run, e);
     if (entry->checksum) {
-        r = try_one(run, entry->checksum, true, entry->digest.alg != LARDER_DIGEST_NONE, &tried, e);
+        r = try_candidate(run, entry->checksum, true, entry->digest.alg != LARDER_DIGEST_NONE,
+                          &tried, e);
     } else {
         /* Where they were last time first; a sibling that moved is looked for again. */
-        r = entry->sums_url ? try_one(run, entry->sums_url, false, true, &tried, e) : 0;
+        r = entry->sums_url ? try_candidate(run, entry->sums_url, false, true, &tried, e) : 0;
         if (r == 0 && tried == TRIED_NOT_HERE)
             r = try_siblings(run, &tried, e);
     }

@@ -2,9 +2,9 @@
 #pragma once
 /*
  * What upstream publishes about an image: finds the checksum file (given, or the siblings in the
- * usual order: <img>.sha256 .sha512 .sha256sum .sha512sum .checksum .CHECKSUM .SHA256SUM,
- * SHA256SUMS, SHA512SUMS, CHECKSUM, <img>.md5 last), checks its signature when a keyring is given,
- * and looks the image up in it. The signature is verified before the sums are believed.
+ * usual order: <img>.sha256, SHA256SUMS, <img>.sha512 .checksum .CHECKSUM, CHECKSUM, SHA512SUMS,
+ * <img>.SHA256SUM .sha256sum .sha512sum, <img>.md5 last), checks its signature when a keyring is
+ * given, and looks the image up in it. The signature is verified before the sums are believed.
  */
 #include <larder/error.h>
 
