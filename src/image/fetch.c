@@ -32,7 +32,7 @@ struct fetch_run {
     struct temp_file source;   /* the bytes as fetched */
     struct temp_file unpacked; /* when they are unpacked */
     struct transfer transfer;
-    enum unpack_format found_unpack;
+    struct stat local; /* of a local source, before its first byte was read */
 };
 
 /* ---- callbacks of the transfer ---- */
@@ -157,6 +157,8 @@ static int open_files(struct fetch_run *run, int *ret_local_fd, struct larder_er
         if (*ret_local_fd < 0)
             return error_errno_code(e, errno == ENOENT ? LARDER_GONE : LARDER_DENIED, errno,
                                     "source %s", run->entry->source);
+        if (fstat(*ret_local_fd, &run->local) < 0)
+            return error_errno(e, errno, "source %s", run->entry->source);
         if (!may_unpack(run->entry))
             r = temp_open(run->store, &run->source, e);
     }
@@ -241,6 +243,7 @@ static int transfer_consistent(struct fetch_run *run, struct larder_error *e)
     bool is_short = r == -LARDER_MISMATCH; /* length differs from the sums' */
     if (r < 0 && !is_short)
         return r;
+    error_clear(e);
     if (!is_short && matches(run))
         return 0;
     store_note(run->store, "image %s: bytes and published digest differ, asking upstream again",
@@ -324,7 +327,21 @@ static void clear_trouble(struct image_entry *entry)
     entry->fetched_ns = entry->checked_ns = clock_realtime_ns();
 }
 
-static void record_source(struct fetch_run *run, const struct stat *local)
+/* Sums that were there once and are not any more say nothing about these bytes. */
+static void forget_published(struct image_entry *entry)
+{
+    entry->published = (struct digest_set){0};
+    entry->published_bytes = 0;
+    entry->sums_blob = entry->signature_blob = (struct larder_digest){0};
+    entry->sums_bytes = entry->signature_bytes = 0;
+    replace_text(&entry->sums_url, NULL);
+    replace_text(&entry->sums_inner_name, NULL);
+    replace_text(&entry->signed_by, NULL);
+    replace_text(&entry->sums_etag, NULL);
+    replace_text(&entry->sums_last_modified, NULL);
+}
+
+static void record_source(struct fetch_run *run)
 {
     struct image_entry *entry = run->entry;
     struct transfer *t = &run->transfer;
@@ -337,11 +354,13 @@ static void record_source(struct fetch_run *run, const struct stat *local)
         replace_text(&entry->last_modified, TAKE_PTR(t->response.last_modified));
         replace_text(&entry->final_url, TAKE_PTR(t->response.final_url));
     } else {
-        replace_text(&entry->etag, source_local_etag(local));
+        replace_text(&entry->etag, source_local_etag(&run->local));
     }
+    if (!digest_set_strongest(&run->published->digests))
+        forget_published(entry);
 }
 
-static int publish(struct fetch_run *run, struct larder_error *e)
+static int publish(struct fetch_run *run, int *ret_gc_lock, struct larder_error *e)
 {
     struct image_entry *entry = run->entry;
     struct transfer *t = &run->transfer;
@@ -349,9 +368,6 @@ static int publish(struct fetch_run *run, struct larder_error *e)
     struct image_probe probe;
     CLEANUP_CLOSE int lock = -1;
     bool existed = false;
-    struct stat local = {0};
-    if (!run->url && stat(entry->source, &local) < 0)
-        return error_errno(e, errno, "source %s", entry->source);
     int r = image_probe_fd(result->fd, t->result_bytes, entry->format, entry->allow_backing,
                            entry->source, &probe, e);
     if (r < 0)
@@ -367,11 +383,12 @@ static int publish(struct fetch_run *run, struct larder_error *e)
     entry->size_bytes = t->result_bytes;
     entry->found_format = probe.format;
     entry->virtual_bytes = probe.virtual_bytes;
-    record_source(run, &local);
+    record_source(run);
     image_published_record(run->published, entry);
     clear_trouble(entry);
     if (run->url)
         partial_forget(run->store, run->key, &run->source, NULL);
+    *ret_gc_lock = TAKE_FD(lock);
     return 0;
 }
 
@@ -379,7 +396,7 @@ static int publish(struct fetch_run *run, struct larder_error *e)
  * The published bytes may be here already (another entry, an adopted file): then nothing is
  * fetched. Only when they are not to be unpacked, since sums name the source's bytes.
  */
-static int take_existing(struct fetch_run *run, struct larder_error *e)
+static int take_existing(struct fetch_run *run, int *ret_gc_lock, struct larder_error *e)
 {
     const struct larder_digest *digest = &run->published->digests.by_alg[LARDER_DIGEST_SHA256];
     struct image_entry *entry = run->entry;
@@ -387,17 +404,23 @@ static int take_existing(struct fetch_run *run, struct larder_error *e)
     enum blob_state state;
     struct stat st;
     CLEANUP_CLOSE int fd = -1;
+    CLEANUP_CLOSE int lock = -1;
     if (digest->alg == LARDER_DIGEST_NONE || may_unpack(entry))
         return 0;
     int r = blob_check(run->store, digest, &state, &st, NULL, e);
     if (r < 0 || state != BLOB_GOOD)
         return r;
+    r = keep_evidence(run, e);
+    if (r == 0)
+        r = store_lock(run->store, "gc", false, true, &lock, e);
+    if (r == 0)
+        r = blob_check(run->store, digest, &state, &st, NULL, e);
+    if (r < 0 || state != BLOB_GOOD) /* gone or touched a moment ago: fetch */
+        return r;
     r = larder_blob_open(run->store, digest, &fd, e);
     if (r == 0)
         r = image_probe_fd(fd, (uint64_t)st.st_size, entry->format, entry->allow_backing,
                            entry->source, &probe, e);
-    if (r == 0)
-        r = keep_evidence(run, e);
     if (r < 0)
         return r;
     entry->digest = *digest;
@@ -411,12 +434,14 @@ static int take_existing(struct fetch_run *run, struct larder_error *e)
     replace_text(&entry->final_url, NULL);
     image_published_record(run->published, entry);
     clear_trouble(entry);
+    memo_touch(run->store, digest);
     store_note(run->store, "image %s: the published bytes are here already", entry->name);
+    *ret_gc_lock = TAKE_FD(lock);
     return 1;
 }
 
 int image_fetch(struct larder_store *store, struct http_client *client, struct image_entry *entry,
-                struct image_published *published, struct larder_error *e)
+                struct image_published *published, int *ret_gc_lock, struct larder_error *e)
 {
     CLEANUP_CLOSE int url_lock = -1;
     char lock_name[64];
@@ -434,11 +459,11 @@ int image_fetch(struct larder_store *store, struct http_client *client, struct i
     if (r < 0)
         return r;
     snprintf(run.key, sizeof(run.key), "%s", lock_name);
-    r = take_existing(&run, e);
+    r = take_existing(&run, ret_gc_lock, e);
     if (r == 0) {
         r = transfer_consistent(&run, e);
         if (r == 0)
-            r = publish(&run, e);
+            r = publish(&run, ret_gc_lock, e);
     }
     temp_drop(&run.unpacked);
     if (run.url)

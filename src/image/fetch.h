@@ -12,7 +12,8 @@
 /*
  * Fetches entry->source; published is what image_sums_ask just gave (and is updated when asked
  * again). On success entry has its new local and upstream parts (not yet written: the caller
- * writes the ref) and the blob is in the store. The caller holds the entry's lock.
+ * writes the ref) and the blob is in the store. The caller holds the entry's lock, and closes
+ * *ret_gc_lock (locks/gc, shared) when the ref is written: until then nothing refers to the blob.
  */
 int image_fetch(struct larder_store *store, struct http_client *client, struct image_entry *entry,
-                struct image_published *published, struct larder_error *e);
+                struct image_published *published, int *ret_gc_lock, struct larder_error *e);

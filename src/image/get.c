@@ -150,9 +150,12 @@ static int judge(struct get_run *run, struct http_client *client, struct image_p
         goto out;
     }
     if (image_judge_fresh(run->store, client, &run->entry, &run->fresh, published, &why,
-                          &run->trouble) < 0)
+                          &run->trouble) < 0) {
         run->fresh = LARDER_VERDICT_UNKNOWN;
-    else if (run->fresh == LARDER_VERDICT_OUTDATED && why.n > 0)
+        goto out;
+    }
+    error_clear(&run->trouble);
+    if (run->fresh == LARDER_VERDICT_OUTDATED && why.n > 0)
         store_note(run->store, "image %s: outdated: %s", run->entry.name, why.p);
 out:
     buf_done(&why);
@@ -185,7 +188,8 @@ static int fetch(struct get_run *run, struct http_client *client, struct image_p
     else if (run->local == LARDER_VERDICT_UNKNOWN && !run->entry.is_invalidated)
         how = LARDER_IMAGE_FETCHED; /* gc took it, or another hand */
     struct larder_digest previous = run->entry.digest;
-    int r = image_fetch(run->store, client, &run->entry, published, e);
+    CLEANUP_CLOSE int gc_lock = -1;
+    int r = image_fetch(run->store, client, &run->entry, published, &gc_lock, e);
     if (r < 0)
         return r;
     r = image_entry_write(run->store, &run->entry, e);
@@ -234,12 +238,12 @@ static int get_slow(struct get_run *run, struct larder_error *e)
         goto out;
     bool is_usable = run->local == LARDER_VERDICT_VALID && !run->entry.is_invalidated;
     bool must_fetch = !is_usable || run->fresh == LARDER_VERDICT_OUTDATED;
-    if (run->trouble.code == LARDER_OK && must_fetch)
-        r = fetch(run, client, &published, &run->trouble) < 0 ? -1 : 0;
-    else if (run->trouble.code == LARDER_OK && run->fresh == LARDER_VERDICT_VALID)
+    if (run->trouble.code == LARDER_OK && must_fetch) {
+        if (fetch(run, client, &published, &run->trouble) == 0)
+            error_clear(&run->trouble); /* of a first try that was mended */
+    } else if (run->trouble.code == LARDER_OK && run->fresh == LARDER_VERDICT_VALID) {
         r = image_entry_write(run->store, &run->entry, e); /* checked_ns, validators */
-    else
-        r = 0;
+    }
     if (run->trouble.code != LARDER_OK) {
         if (!run->options->offline && run->trouble.code != LARDER_CANCELED)
             remember_trouble(run);
