@@ -14,8 +14,10 @@
 #include "base/hash.h"
 #include "base/hash_many.h"
 #include "base/mem.h"
+#include "base/process.h"
 #include "image/judge.h"
 #include "image/service.h"
+#include "store/condemn.h"
 #include "store/dir/blob.h"
 #include "store/dir/ref.h"
 #include "store/maintain.h"
@@ -26,6 +28,7 @@ struct deep_job {
     struct larder_digest digest;
     uint64_t expected_bytes;
     int64_t began_ns;
+    struct stat st; /* of the file that was hashed */
     bool is_good;
 };
 
@@ -61,8 +64,9 @@ static int open_blob(struct hash_job *job, struct larder_error *e)
     deep->began_ns = clock_realtime_ns();
     job->fd =
         openat(dirfd, larder_digest_hex(&deep->digest, hex), O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
-    if (job->fd < 0)
-        return error_errno(e, errno, "blob sha256:%.12s", hex);
+    if (job->fd < 0 || fstat(job->fd, &deep->st) < 0)
+        return error_errno(e, errno, "blob %s:%.12s", larder_digest_alg_name(deep->digest.alg),
+                           hex);
     return 0;
 }
 
@@ -98,6 +102,24 @@ static struct hash_job *job_for(struct verify_run *run, const struct image_entry
     return job;
 }
 
+/* The workers share the handle: what it opens at first use is opened before they start. */
+static int open_places(struct verify_run *run, struct larder_error *e)
+{
+    int unused;
+    for (size_t i = 0; i < run->job_count; i++) {
+        enum larder_digest_alg alg = run->deep[i].digest.alg;
+        int r = store_blob_dir(run->store, alg, &unused, e);
+        if (r == 0 && !store_is_read_only(run->store))
+            r = store_memo_dir(run->store, alg, &unused, e);
+        if (r == 0 && !store_is_read_only(run->store))
+            r = store_place(run->store, STORE_TMP, &unused, e);
+        if (r < 0)
+            return r;
+    }
+    (void)process_boot_id();
+    return 0;
+}
+
 static int hash_all(struct verify_run *run, struct larder_error *e)
 {
     run->jobs = calloc(run->count ? run->count : 1, sizeof(*run->jobs));
@@ -110,6 +132,9 @@ static int hash_all(struct verify_run *run, struct larder_error *e)
             c->hash = job_for(run, &c->entry);
     }
     struct hash_many_options options = {.observer = store_observer(run->store), .what = "verify"};
+    int r = open_places(run, e);
+    if (r < 0)
+        return r;
     return hash_many(run->jobs, run->job_count, &options, e);
 }
 
@@ -142,16 +167,39 @@ static void judge_hashed(struct verify_run *run, struct candidate *c, struct lar
 
 static void condemn(struct verify_run *run, struct candidate *c, const struct larder_digest *actual)
 {
-    bool was_moved = false;
+    enum condemn_result how = CONDEMN_GONE;
     enum blob_state state;
+    struct stat st;
     if (store_is_read_only(run->store) ||
-        blob_check(run->store, &c->entry.digest, &state, NULL, NULL, NULL) < 0 ||
+        blob_check(run->store, &c->entry.digest, &state, &st, NULL, NULL) < 0 ||
         state == BLOB_MISSING || state == BLOB_MARKED)
         return; /* another entry of the same blob has done it */
-    if (store_condemn(run->store, &c->entry.digest, actual, "image verify: digest differs",
-                      store_users(run->store), &was_moved, &c->error) < 0)
+    /* Exactly the file that was read: a good one may have its name by now. */
+    if (c->hash)
+        st = ((const struct deep_job *)c->hash->arg)->st;
+    if (condemn_blob(run->store, &c->entry.digest, actual, "image verify: digest differs",
+                     store_users(run->store), &st, &how, &c->error) < 0)
         return;
-    buf_puts(&c->why, was_moved ? "; quarantined" : "; marked, its path is in use");
+    if (how != CONDEMN_GONE)
+        buf_puts(&c->why, how == CONDEMN_MOVED ? "; quarantined" : "; marked, its path is in use");
+}
+
+/* Somebody may have fetched or changed the entry since it was judged. */
+static int read_again(struct verify_run *run, struct candidate *c)
+{
+    struct image_entry again;
+    struct larder_digest actual = {0};
+    int r = image_entry_read(run->store, c->entry.name, &again, &c->error);
+    if (r < 0)
+        return r;
+    bool is_same = larder_digest_equal(&again.digest, &c->entry.digest);
+    image_entry_done(&c->entry);
+    c->entry = again;
+    if (is_same || again.digest.alg == LARDER_DIGEST_NONE)
+        return 0;
+    buf_reset(&c->why);
+    return image_judge_local(run->store, &c->entry, false, &c->verdict, &actual, &c->why,
+                             &c->error);
 }
 
 static void ask_upstream(struct verify_run *run, struct candidate *c)
@@ -167,6 +215,8 @@ static void ask_upstream(struct verify_run *run, struct candidate *c)
         r = store_lock(run->store, lock_name, true, true, &lock, &c->error);
     }
     if (r == 0)
+        r = read_again(run, c);
+    if (r == 0)
         r = image_http_client(run->store, &c->entry, &client, &c->error);
     if (r == 0)
         r = image_judge_fresh(run->store, client, &c->entry, &fresh, &published, &c->why,
@@ -174,7 +224,10 @@ static void ask_upstream(struct verify_run *run, struct candidate *c)
     if (r == 0 && lock >= 0)
         r = image_entry_write(run->store, &c->entry, &c->error);
     image_published_done(&published);
-    if (r == 0 && c->verdict == LARDER_VERDICT_VALID)
+    if (r < 0)
+        return;
+    error_clear(&c->error);
+    if (c->verdict == LARDER_VERDICT_VALID)
         c->verdict = fresh;
 }
 
