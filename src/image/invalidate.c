@@ -25,6 +25,7 @@ struct invalidate_run {
     struct larder_digest digest; /* wanted by digest; NONE: by name or condition */
     int64_t now_ns;
     int count;
+    struct larder_error first; /* of entries passed over */
     struct larder_error *e;
 };
 
@@ -32,14 +33,17 @@ struct invalidate_run {
 
 struct find_item {
     const struct larder_digest *digest;
+    int64_t since_ns;
     char name[sizeof(((struct quarantine_item *)0)->name)];
 };
 
 static int find_quarantined(void *arg, const struct quarantine_item *item)
 {
     struct find_item *find = arg;
-    if (larder_digest_equal(&item->digest, find->digest))
+    if (larder_digest_equal(&item->digest, find->digest) && item->since_ns >= find->since_ns) {
+        find->since_ns = item->since_ns;
         memcpy(find->name, item->name, sizeof(find->name));
+    }
     return 0;
 }
 
@@ -65,21 +69,31 @@ static int delete_if_free(struct invalidate_run *run, const struct larder_digest
     return flags ? 0 : quarantine_remove(run->store, find.name, run->e);
 }
 
+/* Whoever needs the path: its bytes go. */
+static int force_away(struct invalidate_run *run, const struct larder_digest *digest,
+                      const struct larder_digest *actual, const char *why)
+{
+    CLEANUP_CLOSE int lock = -1;
+    int r = store_lock(run->store, "gc", true, true, &lock, run->e);
+    return r < 0 ? r : quarantine_blob(run->store, digest, actual, why, run->e);
+}
+
 static int condemn_bytes(struct invalidate_run *run, const struct larder_digest *digest,
                          const char *why, bool is_evidence, bool *ret_is_deferred)
 {
     struct larder_digest unknown = {0};
-    bool was_moved = false;
-    const struct users_probe *users = run->options->force ? NULL : store_users(run->store);
-    int r = store_condemn(run->store, digest, &unknown, why, users, &was_moved, run->e);
+    bool was_moved = run->options->force;
+    int r = run->options->force ? force_away(run, digest, &unknown, why)
+                                : store_condemn(run->store, digest, &unknown, why,
+                                                store_users(run->store), &was_moved, run->e);
     if (r == -LARDER_NOENT) {
         error_clear(run->e);
         return 0;
     }
+    if (r < 0)
+        return r;
     *ret_is_deferred = !was_moved;
-    if (r == 0 && was_moved && !is_evidence)
-        r = delete_if_free(run, digest, ret_is_deferred);
-    return r;
+    return was_moved && !is_evidence ? delete_if_free(run, digest, ret_is_deferred) : 0;
 }
 
 /* ---- one entry ---- */
@@ -104,6 +118,8 @@ static int decide(struct invalidate_run *run, struct image_entry *entry, struct 
         buf_puts(why, "invalidated by name");
         return 0;
     }
+    if (entry->is_invalidated) /* an earlier run did it */
+        return 0;
     if (options->older_than_ns > 0 && entry->fetched_ns < run->now_ns - options->older_than_ns) {
         *ret_is_due = true;
         buf_puts(why, "older than asked for");
@@ -169,9 +185,17 @@ out:
     return r;
 }
 
+/* One damaged or vanished entry does not keep the others: the first failure is told at the end. */
 static int each_entry(void *arg, const char *name)
 {
-    return invalidate_entry(arg, name);
+    struct invalidate_run *run = arg;
+    int r = invalidate_entry(run, name);
+    if (r == 0 || r == -LARDER_CANCELED || r == -LARDER_NOMEM)
+        return r;
+    if (r != -LARDER_NOENT && run->first.code == LARDER_OK)
+        run->first = *run->e;
+    error_clear(run->e);
+    return 0;
 }
 
 /* A digest that no entry names: the blob itself. */
@@ -222,6 +246,10 @@ int larder_image_invalidate(struct larder_store *store,
         r = larder_image_each(store, each_entry, &run, run.e);
         if (r == 0 && is_digest && run.count == 0)
             r = invalidate_bare_blob(&run);
+        if (r == 0 && run.first.code != LARDER_OK) {
+            *run.e = run.first;
+            r = -(int)run.first.code;
+        }
     }
     return r < 0 ? r : run.count;
 }
