@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Overlays at rest: an overlay that no process has open leaves no lock and no lease, only its
- * header says which base it needs. The configured guest directories are walked (two levels deep:
- * DIR/x.qcow2 and DIR/guest/x.qcow2), qcow2 headers are read, backing names are resolved.
+ * header says which base it needs. The configured guest directories are walked (GUEST_DEPTH_MAX
+ * deep, symbolic links are not followed), qcow2 headers are read, backing names are resolved. What
+ * cannot be looked into counts as a user: an overlay may be in it.
  */
 #include <dirent.h>
 #include <errno.h>
@@ -14,6 +15,7 @@
 #include "base/error.h"
 #include "base/fdio.h"
 #include "base/mem.h"
+#include "base/text.h"
 #include "image/backing.h"
 #include "image/context.h"
 #include "image/qcow2.h"
@@ -26,7 +28,8 @@
 struct overlay_scan {
     struct larder_store *store;
     const char *path;      /* the blob's */
-    const char *base_name; /* its last component: the digest */
+    const char *base_name; /* its last component */
+    bool is_digest;        /* which is a blob's: the same name elsewhere means the same bytes */
     struct stat target;
     unsigned count;
     struct buf *who;
@@ -42,21 +45,34 @@ static bool names_target(const struct overlay_scan *scan, const char *backing)
         st.st_ino == scan->target.st_ino)
         return true;
     const char *slash = strrchr(backing, '/');
-    return !strcmp(slash ? slash + 1 : backing, scan->base_name);
+    return scan->is_digest && !strcmp(slash ? slash + 1 : backing, scan->base_name);
+}
+
+static void count_unknown(struct overlay_scan *scan, const char *dir, const char *name, int errnum)
+{
+    scan->count++;
+    if (scan->who)
+        buf_printf(scan->who, "unknown: guest directory %s%s%s: %s\n", dir, *name ? "/" : "", name,
+                   strerror(errnum));
 }
 
 static int look_at_file(struct overlay_scan *scan, int dirfd, const char *dir, const char *name)
 {
     struct qcow2_header header;
-    struct stat st;
+    struct stat st = {0};
     CLEANUP_FREE char *file = NULL;
     CLEANUP_FREE char *backing = NULL;
     CLEANUP_CLOSE int fd = openat(dirfd, name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
-    if (fd < 0 || fstat(fd, &st) < 0 || !S_ISREG(st.st_mode))
+    if (fd < 0 && (errno == ENOENT || errno == ELOOP || errno == ENXIO))
         return 0;
-    ssize_t n = fd_pread_full(fd, scan->head, QCOW2_HEAD_BYTES, 0);
-    if (n < 0 ||
-        qcow2_parse((struct slice){scan->head, (size_t)n}, (uint64_t)st.st_size, &header, NULL) < 0)
+    if (fd >= 0 && fstat(fd, &st) == 0 && !S_ISREG(st.st_mode))
+        return 0;
+    ssize_t n = fd < 0 ? -1 : fd_pread_full(fd, scan->head, QCOW2_HEAD_BYTES, 0);
+    if (n < 0) {
+        count_unknown(scan, dir, name, errno);
+        return 0;
+    }
+    if (qcow2_parse((struct slice){scan->head, (size_t)n}, (uint64_t)st.st_size, &header, NULL) < 0)
         return 0;
     if (!header.has_backing)
         return 0;
@@ -65,9 +81,9 @@ static int look_at_file(struct overlay_scan *scan, int dirfd, const char *dir, c
     if (r < 0)
         return r;
     if (kind == BACKING_UNKNOWN) {
-        /* Not understood, but when the digest stands in it, it means this blob. */
-        if (!memmem(header.backing_name.p, header.backing_name.n, scan->base_name,
-                    strlen(scan->base_name)))
+        /* Not understood: a blob is meant when its digest stands in it, other files may be. */
+        if (scan->is_digest && !memmem(header.backing_name.p, header.backing_name.n,
+                                       scan->base_name, strlen(scan->base_name)))
             return 0;
     } else if (kind != BACKING_LOCAL || !names_target(scan, backing)) {
         return 0;
@@ -82,38 +98,61 @@ static int look_at_file(struct overlay_scan *scan, int dirfd, const char *dir, c
     return 0;
 }
 
+static int walk(struct overlay_scan *scan, const char *path, unsigned depth);
+
+static int walk_below(struct overlay_scan *scan, const char *path, const char *name, unsigned depth)
+{
+    CLEANUP_FREE char *sub = NULL;
+    if (depth + 1 >= GUEST_DEPTH_MAX)
+        return 0;
+    if (asprintf(&sub, "%s/%s", path, name) < 0) {
+        sub = NULL;
+        return error_nomem(scan->e);
+    }
+    return walk(scan, sub, depth + 1);
+}
+
+/* Some file systems do not say the type in the listing. */
+static unsigned char type_of(int dirfd, const struct dirent *d)
+{
+    struct stat st;
+    if (d->d_type != DT_UNKNOWN)
+        return d->d_type;
+    if (fstatat(dirfd, d->d_name, &st, AT_SYMLINK_NOFOLLOW) < 0)
+        return DT_REG; /* opening it will tell why */
+    return S_ISDIR(st.st_mode) ? DT_DIR : S_ISREG(st.st_mode) ? DT_REG : DT_LNK;
+}
+
 static int walk(struct overlay_scan *scan, const char *path, unsigned depth)
 {
     DIR *dir = opendir(path);
     int r = 0;
     if (!dir) {
-        if (errno == ENOENT || errno == ENOTDIR)
-            return 0;
-        /* Not readable: an overlay may be in it. Unknown counts as in use. */
-        scan->count++;
-        if (scan->who)
-            buf_printf(scan->who, "unknown: guest directory %s: %s\n", path, strerror(errno));
+        if (errno != ENOENT && errno != ENOTDIR)
+            count_unknown(scan, path, "", errno);
         return 0;
     }
-    for (struct dirent *d; r == 0 && (d = readdir(dir));) {
+    for (struct dirent *d; r == 0 && (errno = 0, d = readdir(dir));) {
         if (d->d_name[0] == '.' && (!d->d_name[1] || (d->d_name[1] == '.' && !d->d_name[2])))
             continue;
-        if (d->d_type == DT_DIR) {
-            CLEANUP_FREE char *sub = NULL;
-            if (depth + 1 >= GUEST_DEPTH_MAX)
-                continue;
-            if (asprintf(&sub, "%s/%s", path, d->d_name) < 0) {
-                sub = NULL;
-                r = error_nomem(scan->e);
-            } else {
-                r = walk(scan, sub, depth + 1);
-            }
-        } else if (d->d_type == DT_REG || d->d_type == DT_UNKNOWN) {
+        unsigned char type = type_of(dirfd(dir), d);
+        if (type == DT_DIR)
+            r = walk_below(scan, path, d->d_name, depth);
+        else if (type == DT_REG)
             r = look_at_file(scan, dirfd(dir), path, d->d_name);
-        }
+        errno = 0;
     }
+    if (r == 0 && errno != 0)
+        count_unknown(scan, path, "", errno);
     closedir(dir);
     return r;
+}
+
+static bool is_digest_name(const char *name)
+{
+    uint8_t bytes[LARDER_DIGEST_BYTES_MAX];
+    struct slice s = slice_of(name);
+    return (s.n == 64 || s.n == 128) && hex_decode(s, bytes, s.n / 2);
 }
 
 int image_users_overlays(struct larder_store *store, const char *path, unsigned *ret_count,
@@ -124,6 +163,7 @@ int image_users_overlays(struct larder_store *store, const char *path, unsigned 
     struct overlay_scan scan = {
         .store = store, .path = path, .base_name = slash ? slash + 1 : path, .who = who, .e = e};
     int r = 0;
+    scan.is_digest = is_digest_name(scan.base_name);
     if (!context)
         return error_nomem(e);
     if (context->guest_dir_count == 0) {

@@ -67,23 +67,17 @@ static unsigned probe_locks(int fd, struct buf *who)
 
 /*
  * A write lease is granted only when nobody else has the file open. It is given back at once; an
- * opener that comes in between waits for that and gets SIGIO sent to us, which is blocked
- * meanwhile so that the default action cannot end a program that uses the library.
+ * opener that comes in between waits for that, and the kernel signals this process: by default with
+ * SIGIO, which would end a program (in any of its threads). SIGURG is ignored by default.
  */
 static unsigned probe_openers(int fd, struct buf *who)
 {
-    sigset_t block, old;
-    struct timespec now = {0, 0};
-    sigemptyset(&block);
-    sigaddset(&block, SIGIO);
-    if (pthread_sigmask(SIG_BLOCK, &block, &old) != 0)
+    if (fcntl(fd, F_SETSIG, SIGURG) < 0)
         return IMAGE_USE_UNKNOWN;
     int granted = fcntl(fd, F_SETLEASE, F_WRLCK);
     int saved = errno;
     if (granted == 0)
         fcntl(fd, F_SETLEASE, F_UNLCK);
-    sigtimedwait(&block, NULL, &now);
-    pthread_sigmask(SIG_SETMASK, &old, NULL);
     if (granted == 0)
         return 0;
     if (saved == EAGAIN || saved == EBUSY)
