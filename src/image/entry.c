@@ -393,6 +393,29 @@ int image_entry_write(struct larder_store *store, const struct image_entry *entr
 
 /* ---- from a spec ---- */
 
+static int storable(const char *text, const char *what, struct larder_error *e)
+{
+    if (!text || image_text_is_storable(text))
+        return 0;
+    return error_set(e, LARDER_INVAL, "image: %s %s: has control bytes or is not valid UTF-8", what,
+                     text);
+}
+
+static int check_texts(const struct image_entry *entry, struct larder_error *e)
+{
+    const char *const texts[][2] = {{"source", entry->source},
+                                    {"checksum", entry->checksum},
+                                    {"keyring", entry->keyring},
+                                    {"fingerprint", entry->fingerprint},
+                                    {"header file", entry->header_file}};
+    for (size_t i = 0; i < ARRAY_LEN(texts); i++) {
+        int r = storable(texts[i][1], texts[i][0], e);
+        if (r < 0)
+            return r;
+    }
+    return 0;
+}
+
 static int take_source(const char *source, char **ret, const char *what, struct larder_error *e)
 {
     if (source_is_url(source)) {
@@ -460,6 +483,8 @@ static int from_spec(const struct larder_image_spec *spec, struct image_entry *e
         r = take_text(spec->name, &entry->name, e);
     else if (r == 0)
         r = image_name_from_source(entry->source, &entry->name, e);
+    if (r == 0)
+        r = check_texts(entry, e);
     entry->refresh_ns = spec->refresh_ns;
     entry->allow_backing = spec->allow_backing;
     entry->added_ns = clock_realtime_ns();

@@ -18,6 +18,15 @@
 /* Escaped, with the prefix, it must stay a file name (filename_escape: 200 bytes). */
 #define NAME_BYTES_MAX 128
 
+bool image_text_is_storable(const char *text)
+{
+    struct buf clean = BUF_INIT(256 * 1024);
+    text_sanitize(slice_of(text), &clean);
+    bool is_same = !clean.failed && slice_equal(buf_slice(&clean), slice_of(text));
+    buf_done(&clean);
+    return is_same;
+}
+
 int image_name_check(const char *name, struct larder_error *e)
 {
     size_t n = name ? strlen(name) : 0;
@@ -32,6 +41,8 @@ int image_name_check(const char *name, struct larder_error *e)
         return error_set(e, LARDER_INVAL,
                          "image name %s: may not begin with - or /, end with /, or have // or ..",
                          name);
+    if (!image_text_is_storable(name))
+        return error_set(e, LARDER_INVAL, "image name %s: not valid UTF-8", name);
     return 0;
 }
 
@@ -47,8 +58,8 @@ int image_name_from_source(const char *source, char **ret_name, struct larder_er
         return r;
     larder_digest_hex(&digest, hex);
     for (char *c = base; *c; c++)
-        if ((unsigned char)*c < 0x21 || *c == 0x7f || *c == '/')
-            *c = '_';
+        if ((unsigned char)*c < 0x21 || (unsigned char)*c >= 0x7f || *c == '/')
+            *c = '_'; /* plain, so that the cut below cannot fall into a character */
     while (strstr(base, ".."))
         *strstr(base, "..") = '_';
     char *name = NULL;

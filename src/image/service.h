@@ -23,6 +23,8 @@ int image_resolve_existing(struct larder_store *store, const char *name_or_sourc
 int image_name_from_source(const char *source, char **ret_name, struct larder_error *e);
 /* Names: 1 to 128 bytes, no control bytes, not beginning with '-' or '/', no "//" or "..". */
 int image_name_check(const char *name, struct larder_error *e);
+/* Whether an entry's document can hold text: UTF-8 without control bytes. */
+bool image_text_is_storable(const char *text);
 
 /* A client with the store's network options and the entry's header file; NULL in *ret for a local
  * source without remote sums. libcurl is not loaded before the first request. */
