@@ -42,6 +42,39 @@ static int sync_parent(const char *file, struct larder_error *e)
     return dir_sync(fd, where, e);
 }
 
+/* What QEMU calls a format: an ISO is raw bytes to it, LUKS is opened by whoever has the key. */
+static const char *driver_name(enum image_format format)
+{
+    switch (format) {
+    case IMAGE_FORMAT_QCOW2:
+    case IMAGE_FORMAT_QED:
+    case IMAGE_FORMAT_VMDK:
+    case IMAGE_FORMAT_VHDX:
+    case IMAGE_FORMAT_VDI:
+        return format_name(format);
+    case IMAGE_FORMAT_QCOW1:
+        return "qcow";
+    case IMAGE_FORMAT_VHD:
+        return "vpc";
+    case IMAGE_FORMAT_RAW:
+    case IMAGE_FORMAT_ISO:
+    case IMAGE_FORMAT_LUKS:
+        return "raw";
+    case IMAGE_FORMAT_UNKNOWN:
+    case IMAGE_FORMAT_GZIP:
+    case IMAGE_FORMAT_XZ:
+    case IMAGE_FORMAT_ZSTD:
+    case IMAGE_FORMAT_BZIP2:
+    case IMAGE_FORMAT_LZ4:
+    case IMAGE_FORMAT_HTML:
+    case IMAGE_FORMAT_TEXT:
+    case IMAGE_FORMAT_EMPTY:
+    case IMAGE_FORMAT_MAX:
+        break;
+    }
+    return NULL;
+}
+
 int larder_image_overlay(struct larder_store *store, const struct larder_image_result *image,
                          const char *file, uint64_t virtual_bytes, struct larder_error *e)
 {
@@ -54,6 +87,10 @@ int larder_image_overlay(struct larder_store *store, const struct larder_image_r
         r = image_probe_fd(base, image->size_bytes, NULL, true, image->name, &probe, e);
     if (r < 0)
         return r;
+    const char *driver = driver_name(probe.format);
+    if (!driver)
+        return error_set(e, LARDER_INVAL, "overlay %s: its base is %s, expected a disk image", file,
+                         format_name(probe.format));
     if (virtual_bytes && virtual_bytes < probe.virtual_bytes)
         return error_set(e, LARDER_INVAL, "overlay %s: %llu bytes, smaller than its base of %llu",
                          file, (unsigned long long)virtual_bytes,
@@ -64,7 +101,7 @@ int larder_image_overlay(struct larder_store *store, const struct larder_image_r
     /* The lease first: between the two, the overlay is an empty file that is used by nobody. */
     r = larder_lease_file(store, &image->digest, file, "image overlay", id, e);
     if (r == 0)
-        r = overlay_write(fd, image->path, format_name(probe.format),
+        r = overlay_write(fd, image->path, driver,
                           virtual_bytes ? virtual_bytes : probe.virtual_bytes, e);
     if (r == 0 && fsync(fd) < 0)
         r = error_errno(e, errno, "overlay %s", file);
