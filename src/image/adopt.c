@@ -10,6 +10,7 @@
 #include <linux/fs.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/ioctl.h>
 #include <sys/stat.h>
 
@@ -57,6 +58,8 @@ static bool link_into(struct adopt_run *run, const struct directory_image *image
         close(fd);
         return false;
     }
+    /* As temp_open's, so that no sweeper takes it; on the file itself only from now on ours. */
+    (void)flock(fd, LOCK_EX | LOCK_NB);
     close(temp->fd);
     temp->fd = fd;
     return true;
@@ -135,6 +138,20 @@ static int fill_entry(const struct directory_image *image, const struct hash_job
     return !entry->etag || (image->sidecar && !entry->sums_url) ? error_nomem(e) : 0;
 }
 
+/* An earlier run took this very file, and it was not touched since. */
+static bool was_adopted(const struct adopt_run *run, const struct directory_image *image)
+{
+    CLEANUP_ENTRY struct image_entry entry;
+    enum blob_state state;
+    image_entry_init(&entry);
+    if (image_entry_read(run->store, image->name, &entry, NULL) < 0 || !entry.etag ||
+        strcmp(entry.source, image->path) ||
+        blob_check(run->store, &entry.digest, &state, NULL, NULL, NULL) < 0 || state != BLOB_GOOD)
+        return false;
+    CLEANUP_FREE char *etag = source_local_etag(&image->st);
+    return etag && !strcmp(etag, entry.etag);
+}
+
 static int publish(struct adopt_run *run, const struct directory_image *image,
                    struct temp_file *temp, struct larder_error *e)
 {
@@ -187,6 +204,10 @@ static int adopt_one(struct adopt_run *run, const struct directory_image *image,
         run->how = "would be adopted";
         return 0;
     }
+    if (was_adopted(run, image)) {
+        run->how = "there already";
+        return 0;
+    }
     int r = bring(run, image, &temp, e);
     if (r == 0)
         r = publish(run, image, &temp, e);
@@ -206,6 +227,8 @@ int larder_image_adopt(struct larder_store *store, const char *dir, bool dry_run
     int r = dry_run ? 0 : store_require_writable(store, e);
     if (r == 0)
         r = directory_open(dir, &directory, e);
+    if (r == 0 && dry_run) /* else the bytes are judged on their way in */
+        r = directory_judge(store, &directory, false, e);
     for (size_t i = 0; r == 0 && i < directory.count; i++) {
         const struct directory_image *image = &directory.images[i];
         struct larder_error one = LARDER_ERROR_INIT;

@@ -95,7 +95,9 @@ static bool is_still_the_same(const struct check_run *run, const struct director
     return fstatat(run->dir.fd, image->name, &st, AT_SYMLINK_NOFOLLOW) == 0 &&
            st.st_dev == image->st.st_dev && st.st_ino == image->st.st_ino &&
            st.st_size == image->st.st_size && st.st_mtim.tv_sec == image->st.st_mtim.tv_sec &&
-           st.st_mtim.tv_nsec == image->st.st_mtim.tv_nsec;
+           st.st_mtim.tv_nsec == image->st.st_mtim.tv_nsec &&
+           st.st_ctim.tv_sec == image->st.st_ctim.tv_sec &&
+           st.st_ctim.tv_nsec == image->st.st_ctim.tv_nsec;
 }
 
 static int act(struct check_run *run, const struct directory_image *image, bool *ret_acted,
