@@ -31,6 +31,7 @@ struct fetch_run {
     char key[64];              /* partial's name */
     struct temp_file source;   /* the bytes as fetched */
     struct temp_file unpacked; /* when they are unpacked */
+    enum transfer_unpack policy;
     struct transfer transfer;
     struct stat local; /* of a local source, before its first byte was read */
 };
@@ -144,25 +145,50 @@ static bool may_unpack(const struct image_entry *entry)
            (policy == TRANSFER_UNPACK_AUTO && unpack_from_name(entry->source) != UNPACK_NONE);
 }
 
+/*
+ * A local source is at hand: whether it is unpacked is known before, so that exactly one file is
+ * written. What is only named like something compressed is taken as it is.
+ */
+static int open_local(struct fetch_run *run, int *ret_fd, struct larder_error *e)
+{
+    const char *source = run->entry->source;
+    char head[16];
+    CLEANUP_CLOSE int fd = open(source, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+    if (fd < 0)
+        return error_errno_code(e, errno == ENOENT ? LARDER_GONE : LARDER_DENIED, errno,
+                                "source %s", source);
+    if (fstat(fd, &run->local) < 0)
+        return error_errno(e, errno, "source %s", source);
+    if (!S_ISREG(run->local.st_mode))
+        return error_set(e, LARDER_INVAL, "source %s: not a regular file", source);
+    ssize_t n = fd_pread_full(fd, head, sizeof(head), 0);
+    if (n < 0)
+        return error_errno(e, errno, "source %s", source);
+    run->policy = unpack_policy(run->entry);
+    if (run->policy == TRANSFER_UNPACK_AUTO) {
+        enum unpack_format named = unpack_from_name(source);
+        bool is_one = named != UNPACK_NONE && unpack_detect(head, (size_t)n) == named;
+        run->policy = is_one ? TRANSFER_UNPACK_ALWAYS : TRANSFER_UNPACK_NEVER;
+    }
+    *ret_fd = TAKE_FD(fd);
+    return 0;
+}
+
 static int open_files(struct fetch_run *run, int *ret_local_fd, struct larder_error *e)
 {
     int r = 0;
     temp_drop(&run->unpacked);
     if (run->url) {
+        run->policy = may_unpack(run->entry) ? unpack_policy(run->entry) : TRANSFER_UNPACK_NEVER;
         if (run->source.fd < 0)
             r = partial_open(run->store, run->key, &run->source, e);
     } else {
         temp_drop(&run->source);
-        *ret_local_fd = open(run->entry->source, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
-        if (*ret_local_fd < 0)
-            return error_errno_code(e, errno == ENOENT ? LARDER_GONE : LARDER_DENIED, errno,
-                                    "source %s", run->entry->source);
-        if (fstat(*ret_local_fd, &run->local) < 0)
-            return error_errno(e, errno, "source %s", run->entry->source);
-        if (!may_unpack(run->entry))
+        r = open_local(run, ret_local_fd, e);
+        if (r == 0 && run->policy == TRANSFER_UNPACK_NEVER)
             r = temp_open(run->store, &run->source, e);
     }
-    if (r == 0 && may_unpack(run->entry))
+    if (r == 0 && run->policy != TRANSFER_UNPACK_NEVER)
         r = temp_open(run->store, &run->unpacked, e);
     return r;
 }
@@ -187,7 +213,7 @@ static int transfer_once(struct fetch_run *run, bool from_zero, struct larder_er
         .source_fd = local_fd,
         .partial_fd = run->source.fd,
         .resume = r == 1 ? &resume : NULL,
-        .unpack = run->unpacked.fd >= 0 ? unpack_policy(run->entry) : TRANSFER_UNPACK_NEVER,
+        .unpack = run->policy,
         .unpack_fd = run->unpacked.fd,
         .source_alg_bits = wanted_algs(&run->published->digests),
         .result_alg_bits = HASH_BIT(LARDER_DIGEST_SHA256),
