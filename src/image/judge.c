@@ -52,7 +52,11 @@ int image_judge_local(struct larder_store *store, const struct image_entry *entr
     r = blob_hash(store, &entry->digest, true, &actual, e);
     if (r == -LARDER_CORRUPT) {
         char text[LARDER_DIGEST_TEXT_BYTES];
-        buf_printf(why, "bytes hash to %s", larder_digest_format(&actual, text));
+        error_clear(e); /* it is a verdict, no failure to find one */
+        if (actual.alg == LARDER_DIGEST_NONE)
+            buf_puts(why, "not a regular file");
+        else
+            buf_printf(why, "bytes hash to %s", larder_digest_format(&actual, text));
         *ret_actual = actual;
         *ret = LARDER_VERDICT_CORRUPT;
         return 0;
