@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* larder_image_get with local sources: every row of the verdict table. */
-#include <sys/resource.h>
 
 #include "image_host.h"
 
