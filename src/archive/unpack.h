@@ -24,6 +24,12 @@ const char *unpack_name(enum unpack_format format);
 
 typedef int unpack_sink(void *arg, const void *data, size_t n, struct larder_error *e);
 
+/*
+ * max_out_bytes caps the expansion: LIMIT beyond it (UINT64_MAX: whatever the sink takes). CORRUPT:
+ * damaged data or trailing garbage; UNSUPPORTED: a check, filter or dictionary that is not built
+ * in. After a failure only unpack_free() may follow. The sink is called from unpack_push() and
+ * unpack_finish(); its error is returned as it is. gzip may be followed by zero padding.
+ */
 struct unpack;
 int unpack_new(enum unpack_format format, uint64_t max_out_bytes, unpack_sink *sink, void *arg,
                struct unpack **ret, struct larder_error *e);

@@ -76,6 +76,21 @@ make_seeds() {
         done
         { printf '\000\010\000\000\000\000\000\000'; qcow2_image 3 6; } >"$2/features"
         ;;
+    unpack)
+        for text in '' 'a text that is packed, that is packed'; do
+            i=$((${i-0} + 1))
+            { printf '\000'; printf '%s' "$text" | gzip -n; } >"$2/gzip$i"
+            { printf '\004'; printf '%s' "$text" | gzip -n; printf '%s' "$text" | gzip -n
+              zeros 3; } >"$2/two$i"
+            { printf '\001'; printf '%s' "$text" | xz; } >"$2/xz$i"
+            if command -v zstd >/dev/null; then
+                { printf '\002'; printf '%s' "$text" | zstd -c; } >"$2/zstd$i"
+            fi
+            if command -v bzip2 >/dev/null; then
+                { printf '\003'; printf '%s' "$text" | bzip2; } >"$2/bzip2$i"
+            fi
+        done
+        ;;
     format)
         qcow2_image 3 0 >"$2/qcow2"
         for magic in 'QED\0000' 'COWD' 'vhdxfile' 'LUKS\0272\0276' '\0037\0213' 'BZh9' \
