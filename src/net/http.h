@@ -46,11 +46,13 @@ struct http_response {
     bool has_total;
     uint64_t total_bytes;   /* of the whole object (from Content-Range or length) */
     uint64_t range_start;   /* of a 206 */
+    uint64_t range_end;     /* one past its last byte */
     char *etag;             /* as sent, with quotes; NULL */
     char *last_modified;    /* as sent; NULL */
+    char *date;             /* as sent; NULL */
     char *content_type;     /* NULL */
     char *content_encoding; /* NULL */
-    char *final_url;        /* after redirects */
+    char *final_url;        /* after redirects; never with user or password */
     int64_t retry_after_ns; /* 0: none */
     bool accepts_ranges;
 };
@@ -65,17 +67,22 @@ struct http_request {
     const char *if_modified_since;
     bool no_cache;           /* Cache-Control: no-cache, past caches on the way */
     uint64_t max_body_bytes; /* 0: no limit; LIMIT beyond */
-    /* Called once per final response before its body; non-zero ends the transfer. */
+    /* All callbacks may be NULL. Called once per final response (one that is no redirect we
+     * follow) before its body; negative ends the transfer with that code. */
     int (*head)(void *arg, const struct http_response *response, struct larder_error *e);
-    /* Body pieces of a 2xx in order; non-zero ends the transfer with that code. */
+    /* Body pieces of a 2xx in order; negative ends the transfer with that code. */
     int (*body)(void *arg, const void *data, size_t n, struct larder_error *e);
+    /* Called about every 100 ms whether bytes flow or not; negative ends the transfer. */
+    int (*tick)(void *arg, struct larder_error *e);
     void *arg;
 };
 
 /*
  * One request with redirects, no retry. 0 when an HTTP answer came, whatever its status, and a
  * 2xx body arrived whole (its length checked). UNREACHABLE: no or no complete answer; AUTH for
- * TLS verification failures; CANCELED; the callback's own error.
+ * TLS verification failures; UNSAFE for a redirect from https to http; PROTO for an answer that
+ * makes no sense or too many redirects; CANCELED; the callback's own error. No decoding is asked
+ * for or done: see content_encoding. Messages and final_url hold no credentials.
  */
 int http_perform(struct http_client *client, const struct http_request *request,
                  struct http_response *ret, struct larder_error *e);
@@ -85,11 +92,16 @@ int http_perform(struct http_client *client, const struct http_request *request,
  * UNREACHABLE, others PROTO.
  */
 int http_status_error(const char *url, int status, struct larder_error *e);
-/* Whether trying again may help (UNREACHABLE by reset, stall, 408/429/5xx; not TLS or DNS "no"). */
+/*
+ * Whether trying again may help: UNREACHABLE by a reset, a cut or stalled body, 408/429/5xx. Not
+ * when the host was not found or refused the connection, nor by TLS: then the answer "offline" is
+ * worth more soon than the small hope.
+ */
 bool http_is_transient(const struct larder_error *e);
 
-/* Small document into out (limit: out->max_bytes), with retries. Any 2xx, or 304 with
- * if_none_match; else http_status_error. */
+/* Small document into out (limit: out->max_bytes), with retries; the request's own head and body
+ * callbacks are not used. 200, or 304 with if_none_match or if_modified_since; else
+ * http_status_error. PROTO when the server encoded it. On failure out may hold a part. */
 int http_get_text(struct http_client *client, const struct http_request *request, struct buf *out,
                   struct http_response *ret, struct larder_error *e);
 
