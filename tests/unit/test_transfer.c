@@ -1,0 +1,789 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Transfers against the scripted server, and from local files and pipes. */
+#include "http_server.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <sys/stat.h>
+#include <zlib.h>
+
+#include "base/clock.h"
+#include "base/hash.h"
+#include "net/transfer.h"
+
+#define IMAGE_BYTES (5 * 1024 * 1024 + 1234)
+#define SHA256      LARDER_DIGEST_SHA256
+
+static struct server server;
+static char *image;  /* the content of /a.img */
+static char *second; /* and what it changes into */
+static char *packed; /* gzip of image */
+static size_t packed_bytes;
+
+struct job {
+    struct transfer t;
+    struct transfer_resume resume;     /* given */
+    struct transfer_resume remembered; /* told */
+    struct larder_error e;
+    int rc;
+    int peeks, result_peeks, sized, remembers, notes, progress;
+    uint64_t sized_bytes, resumed_seen;
+    bool has_finished;
+    bool refuse_peek, refuse_result, refuse_size;
+    int64_t cancel_at_ns;
+    struct larder_observer observer;
+};
+
+static int on_peek(void *arg, const void *head, size_t n, bool is_result, struct larder_error *e)
+{
+    struct job *j = arg;
+    j->peeks += !is_result;
+    j->result_peeks += is_result;
+    assert_true(n <= 65536);
+    if (is_result)
+        assert_memory_equal(head, image, n);
+    if (is_result ? j->refuse_result : j->refuse_peek) {
+        if (e)
+            e->code = LARDER_UNSAFE;
+        return -LARDER_UNSAFE;
+    }
+    return 0;
+}
+
+static int on_sized(void *arg, uint64_t total_bytes, bool is_unpacked, struct larder_error *e)
+{
+    struct job *j = arg;
+    j->sized++;
+    j->sized_bytes = total_bytes;
+    assert_int_equal(is_unpacked, j->t.unpack != TRANSFER_UNPACK_NEVER);
+    if (j->refuse_size && e)
+        e->code = LARDER_NOSPACE;
+    return j->refuse_size ? -LARDER_NOSPACE : 0;
+}
+
+static int on_remember(void *arg, const struct transfer_resume *r, struct larder_error *e)
+{
+    struct job *j = arg;
+    (void)e;
+    j->remembers++;
+    transfer_resume_done(&j->remembered);
+    j->remembered = (struct transfer_resume){strdup(r->url), r->etag ? strdup(r->etag) : NULL,
+                                             r->last_modified ? strdup(r->last_modified) : NULL,
+                                             r->total_bytes};
+    return 0;
+}
+
+static void on_note(void *arg, const char *msg)
+{
+    (void)msg;
+    ((struct job *)arg)->notes++;
+}
+
+static void on_progress(void *arg, const struct larder_progress *p)
+{
+    struct job *j = arg;
+    j->progress++;
+    j->has_finished |= p->is_finished;
+    j->resumed_seen = p->resumed_bytes;
+}
+
+static bool on_canceled(void *arg)
+{
+    const struct job *j = arg;
+    return j->cancel_at_ns > 0 && clock_monotonic_ns() > j->cancel_at_ns;
+}
+
+static int temp_fd(void)
+{
+    char name[] = "/tmp/larder-test-XXXXXX";
+    int fd = mkostemp(name, O_CLOEXEC);
+    assert_true(fd >= 0);
+    unlink(name);
+    return fd;
+}
+
+static void job_init(struct job *j)
+{
+    *j = (struct job){.t = {.source_fd = -1, .unpack_fd = -1}};
+    j->t.partial_fd = temp_fd();
+    j->t.source_alg_bits = HASH_BIT(SHA256);
+    j->t.result_alg_bits = HASH_BIT(SHA256) | HASH_BIT(LARDER_DIGEST_SHA512);
+    j->t.retries = 3;
+    j->t.retry_wait_ns = NS_PER_MS;
+    j->t.object = "a.img";
+    j->t.peek = on_peek;
+    j->t.sized = on_sized;
+    j->t.remember = on_remember;
+}
+
+static void job_unpack(struct job *j, enum transfer_unpack how)
+{
+    j->t.unpack = how;
+    j->t.unpack_fd = temp_fd();
+}
+
+static void job_run(struct job *j, const char *target)
+{
+    struct http_options options = {
+        .no_netrc = true, .stall_timeout_ns = 400 * NS_PER_MS, .observer = &j->observer};
+    CLEANUP_FREE char *url = target ? strdup(server_url(&server, target)) : NULL;
+    j->observer = (struct larder_observer){j, NULL, on_note, on_progress, on_canceled};
+    j->t.observer = &j->observer;
+    j->t.arg = j;
+    j->t.url = url;
+    if (j->resume.url || j->resume.etag || j->resume.last_modified) {
+        free(j->resume.url);
+        j->resume.url = url ? strdup(url) : NULL;
+        j->t.resume = &j->resume;
+    }
+    assert_int_equal(http_client_new(&options, &j->t.client, NULL), 0);
+    server_log_reset(&server);
+    j->rc = transfer_run(&j->t, &j->e);
+    http_client_free(j->t.client);
+    http_response_done(&j->t.response);
+}
+
+static void job_done(struct job *j)
+{
+    transfer_resume_done(&j->resume);
+    transfer_resume_done(&j->remembered);
+    close(j->t.partial_fd);
+    if (j->t.unpack_fd >= 0)
+        close(j->t.unpack_fd);
+}
+
+static void assert_file(int fd, const char *data, size_t n)
+{
+    struct stat st;
+    assert_int_equal(fstat(fd, &st), 0);
+    assert_int_equal(st.st_size, n);
+    char *got = malloc(n + 1);
+    assert_non_null(got);
+    assert_int_equal(fd_pread_full(fd, got, n, 0), n);
+    assert_memory_equal(got, data, n);
+    free(got);
+}
+
+static void assert_digest(const struct larder_digest *all, enum larder_digest_alg alg,
+                          const char *data, size_t n)
+{
+    struct larder_digest want;
+    assert_int_equal(hash_of(alg, data, n, &want, NULL), 0);
+    assert_true(larder_digest_equal(&all[alg], &want));
+}
+
+/* Everything about a transfer of `data` that went well. */
+static void assert_fetched(struct job *j, const char *data, size_t n)
+{
+    if (j->rc != 0)
+        fail_msg("%d %s", j->rc, j->e.msg);
+    assert_int_equal(j->t.source_bytes, n);
+    assert_file(j->t.partial_fd, data, n);
+    assert_digest(j->t.source_digests, SHA256, data, n);
+    assert_int_equal(j->t.source_digests[LARDER_DIGEST_SHA512].alg, LARDER_DIGEST_NONE);
+    assert_true(j->has_finished);
+    if (j->t.unpacked == UNPACK_NONE) {
+        assert_int_equal(j->t.result_bytes, n);
+        assert_digest(j->t.result_digests, SHA256, data, n);
+        assert_digest(j->t.result_digests, LARDER_DIGEST_SHA512, data, n);
+    }
+}
+
+static void assert_unpacked(struct job *j)
+{
+    assert_int_equal(j->t.unpacked, UNPACK_GZIP);
+    assert_int_equal(j->t.result_bytes, IMAGE_BYTES);
+    assert_file(j->t.unpack_fd, image, IMAGE_BYTES);
+    assert_digest(j->t.result_digests, SHA256, image, IMAGE_BYTES);
+    assert_digest(j->t.result_digests, LARDER_DIGEST_SHA512, image, IMAGE_BYTES);
+    assert_int_equal(j->result_peeks, 1);
+}
+
+/* ---- whole transfers ---- */
+
+static void test_fetch(void **state)
+{
+    (void)state;
+    struct job j;
+    job_init(&j);
+    j.t.expected_bytes = IMAGE_BYTES;
+    job_run(&j, "/a.img");
+    assert_fetched(&j, image, IMAGE_BYTES);
+    assert_int_equal(j.peeks, 1);
+    assert_int_equal(j.sized, 1);
+    assert_int_equal(j.sized_bytes, IMAGE_BYTES);
+    assert_int_equal(j.remembers, 1);
+    assert_int_equal(j.remembered.total_bytes, IMAGE_BYTES);
+    assert_int_equal(j.remembered.etag[0], '"');
+    assert_non_null(j.remembered.last_modified);
+    struct stat st;
+    fstat(j.t.partial_fd, &st);
+    /* The image has 1 MiB of zeros: a hole. */
+    assert_true(st.st_blocks * 512 < IMAGE_BYTES - 900 * 1024);
+    job_done(&j);
+}
+
+static void test_small_and_empty(void **state)
+{
+    (void)state;
+    struct job j;
+    job_init(&j);
+    job_run(&j, "/small");
+    assert_fetched(&j, "hello", 5);
+    assert_int_equal(j.peeks, 1);
+    job_done(&j);
+    job_init(&j);
+    job_run(&j, "/empty");
+    assert_fetched(&j, "", 0);
+    job_done(&j);
+    job_init(&j);
+    job_run(&j, "/a.img?x.chunked=true");
+    assert_fetched(&j, image, IMAGE_BYTES);
+    assert_int_equal(j.sized, 0);
+    job_done(&j);
+}
+
+/* What passes by itself: the right bytes in the end, in so many requests. */
+static void test_recovers(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *control;
+        int requests;
+        int ranges;
+    } rows[] = {
+        {"{\"/a.img\": {\"times\": 2, \"reset_after\": 1500000}}", 3, 2},
+        {"{\"/a.img\": {\"times\": 1, \"close_after\": 3000000}}", 2, 1},
+        {"{\"/a.img\": {\"times\": 1, \"stall_after\": 3000000}}", 2, 1},
+        {"{\"/a.img\": {\"times\": 2, \"status\": 503}}", 3, 0},
+        {"{\"/a.img\": {\"times\": 1, \"length\": \"+100\"}}", 3, 1},
+        {"{\"/a.img\": {\"times\": 4, \"reset_after\": 1100000}}", 5, 4},
+        {"{\"/a.img\": {\"range_max\": 2000000, \"reset_after\": 1500000}}", 4, 3},
+        /* no way to go on: all again */
+        {"{\"/a.img\": {\"times\": 1, \"reset_after\": 3000000, \"weak\": true}}", 2, 0},
+        {"{\"/a.img\": {\"times\": 1, \"reset_after\": 3000000, \"etag\": null,"
+         " \"last_modified\": null}}",
+         2, 0},
+        {"{\"/a.img\": {\"times\": 1, \"reset_after\": 3000000, \"etag\": null}}", 2, 1},
+        {"{\"/a.img\": {\"no_range\": true, \"times\": 1, \"reset_after\": 3000000}}", 2, 1},
+        /* answers that don't fit */
+        {"{\"/a.img\": {\"times\": 1, \"range_shift\": 5, \"reset_after\": 3000000}}", 2, 1},
+        {"{\"/a.img\": {\"change_after\": 3000000, \"file2\": \"b.img\", \"times\": 1}}", 2, 1},
+    };
+    for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
+        struct job j;
+        job_init(&j);
+        server_control(&server, rows[i].control);
+        job_run(&j, "/a.img");
+        int requests = server_log_count(&server, "\"path\"");
+        int ranges = server_log_count(&server, "\"range\"");
+        if (j.rc != 0 || requests != rows[i].requests || ranges != rows[i].ranges)
+            fail_msg("row %zu: %d %s (%d requests, %d ranges)", i, j.rc, j.e.msg, requests, ranges);
+        assert_fetched(&j, image, IMAGE_BYTES);
+        job_done(&j);
+    }
+    server_control(&server, "{}");
+}
+
+static void test_changed_midway_is_fetched_from_its_start(void **state)
+{
+    (void)state;
+    struct job j;
+    job_init(&j);
+    server_control(&server, "{\"/c.img\": {\"file\": \"a.img\", \"file2\": \"b.img\","
+                            " \"change_after\": 3000000}}");
+    /* The second content is shorter than where the first one is cut: it ends whole. */
+    job_run(&j, "/c.img");
+    assert_fetched(&j, second, 2000000);
+    assert_int_equal(server_log_count(&server, "\"path\""), 2);
+    assert_int_equal(j.remembers, 2);
+    job_done(&j);
+}
+
+static void test_wrong_ranges_start_over(void **state)
+{
+    (void)state;
+    static const char *const lies[] = {
+        "\"range_shift\": 7",
+        "\"range_lie\": 7",
+        "\"range_lie\": -7",
+        "\"range_total\": 9999999",
+    };
+    for (size_t i = 0; i < ARRAY_LEN(lies); i++) {
+        char control[256];
+        struct job j;
+        job_init(&j);
+        snprintf(control, sizeof(control), "{\"/l.img\": {\"only_range\": true, %s}}", lies[i]);
+        server_control(&server, control);
+        server_file(&server, "l.img", image, IMAGE_BYTES);
+        j.resume = (struct transfer_resume){.url = strdup(""), .total_bytes = IMAGE_BYTES};
+        j.resume.last_modified = strdup("Tue, 14 Nov 2023 22:13:20 GMT");
+        assert_int_equal(fd_pwrite_full(j.t.partial_fd, image, 1000000, 0), 0);
+        job_run(&j, "/l.img");
+        if (j.rc != 0)
+            fail_msg("%s: %d %s", lies[i], j.rc, j.e.msg);
+        assert_fetched(&j, image, IMAGE_BYTES);
+        assert_int_equal(j.t.resumed_bytes, 0);
+        assert_int_equal(server_log_count(&server, "\"range\""), 1);
+        assert_int_equal(server_log_count(&server, "\"path\""), 2);
+        job_done(&j);
+    }
+}
+
+/* ---- failures ---- */
+
+static void test_fails(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *target;
+        enum larder_code code;
+        int requests; /* 0: not looked at */
+        uint64_t expected_bytes;
+    } rows[] = {
+        {"/none", LARDER_GONE, 1, 0},
+        {"/a.img?x.status=410", LARDER_GONE, 1, 0},
+        {"/a.img?x.status=403", LARDER_AUTH, 1, 0},
+        {"/a.img?x.status=400", LARDER_PROTO, 1, 0},
+        {"/a.img?x.status=503", LARDER_UNREACHABLE, 4, 0},
+        {"/a.img?x.status=503&x.retry_after=9999", LARDER_UNREACHABLE, 1, 0},
+        {"/a.img?x.reset_after=1000", LARDER_UNREACHABLE, 4, 0},
+        {"/a.img?x.length=%22-100%22", LARDER_MISMATCH, 1, IMAGE_BYTES},
+        {"/a.img", LARDER_MISMATCH, 1, IMAGE_BYTES + 1},
+        {"/a.img?x.chunked=true", LARDER_MISMATCH, 1, IMAGE_BYTES - 1},
+        {"/a.img?x.chunked=true", LARDER_MISMATCH, 1, IMAGE_BYTES + 1},
+        {"/a.img?x.encoding=gzip", LARDER_PROTO, 1, 0},
+        {"/a.img?x.raw=HTTP/1.1+206+X%0d%0aContent-Range:+bytes+0-3/4%0d%0a%0d%0aabcd",
+         LARDER_PROTO, 1, 0},
+        {"/a.img?x.redirect=http://127.0.0.1:1/", LARDER_UNREACHABLE, 1, 0},
+    };
+    for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
+        struct job j;
+        job_init(&j);
+        j.t.expected_bytes = rows[i].expected_bytes;
+        job_run(&j, rows[i].target);
+        int requests = server_log_count(&server, "\"path\"");
+        if (j.rc != -(int)rows[i].code || (int)j.e.code != -j.rc || requests != rows[i].requests)
+            fail_msg("%s: %d %s (%d requests)", rows[i].target, j.rc, j.e.msg, requests);
+        assert_false(j.has_finished);
+        job_done(&j);
+    }
+}
+
+static void test_content_that_never_rests(void **state)
+{
+    (void)state;
+    struct job j;
+    job_init(&j);
+    j.t.retries = 100;
+    /* A new ETag each time, and never the whole. */
+    server_control(&server, "{\"/a.img\": {\"reset_after\": 2000000, \"no_range\": true}}");
+    job_run(&j, "/a.img");
+    assert_int_equal(j.rc, -LARDER_MISMATCH);
+    assert_true(server_log_count(&server, "\"path\"") <= 5);
+    job_done(&j);
+    server_control(&server, "{}");
+}
+
+static void test_callbacks_stop_it(void **state)
+{
+    (void)state;
+    for (int i = 0; i < 3; i++) {
+        struct job j;
+        job_init(&j);
+        job_unpack(&j, TRANSFER_UNPACK_AUTO);
+        j.refuse_peek = i == 0;
+        j.refuse_size = i == 1;
+        j.refuse_result = i == 2;
+        job_run(&j, "/a.img.gz");
+        assert_int_equal(j.rc, i == 1 ? -LARDER_NOSPACE : -LARDER_UNSAFE);
+        assert_int_equal(server_log_count(&server, "\"path\""), 1);
+        if (i < 2)
+            assert_file(j.t.partial_fd, "", 0);
+        job_done(&j);
+    }
+}
+
+static void test_cancel(void **state)
+{
+    (void)state;
+    static const char *const targets[] = {"/a.img?x.stall_after=3000000", "/a.img?x.delay=2",
+                                          "/a.img?x.drip=[10000,0.01]"};
+    for (size_t i = 0; i < ARRAY_LEN(targets); i++) {
+        struct job j;
+        job_init(&j);
+        j.cancel_at_ns = clock_monotonic_ns() + 200 * NS_PER_MS;
+        job_run(&j, targets[i]);
+        assert_int_equal(j.rc, -LARDER_CANCELED);
+        assert_true(clock_monotonic_ns() - j.cancel_at_ns < 400 * NS_PER_MS);
+        assert_true(j.progress <= 5);
+        job_done(&j);
+    }
+}
+
+static void test_disk_errors(void **state)
+{
+    (void)state;
+    /* A descriptor that can't be written: the transfer ends early, on either side. */
+    struct job j;
+    job_init(&j);
+    int bad = open("/dev/null", O_RDONLY | O_CLOEXEC);
+    close(j.t.partial_fd);
+    j.t.partial_fd = bad;
+    job_run(&j, "/a.img");
+    assert_true(j.rc < 0);
+    job_done(&j);
+}
+
+/* ---- resuming ---- */
+
+static void test_resume(void **state)
+{
+    (void)state;
+    static const struct {
+        size_t have;
+        bool is_damaged; /* the partial's bytes are not the image's: the digest tells */
+        const char *etag;
+        const char *last_modified;
+        uint64_t total;
+        uint64_t resumed;
+    } rows[] = {
+        {3000001, false, "real", NULL, IMAGE_BYTES, 3000001},
+        {3000001, false, NULL, "Tue, 14 Nov 2023 22:13:20 GMT", 0, 3000001},
+        {IMAGE_BYTES, false, "real", NULL, IMAGE_BYTES, IMAGE_BYTES - 1},
+        {IMAGE_BYTES, false, "real", NULL, 0, 0},     /* 416 */
+        {IMAGE_BYTES + 9, false, "real", NULL, 0, 0}, /* 416 */
+        {1, false, "real", NULL, IMAGE_BYTES, 1},
+        {0, false, "real", NULL, IMAGE_BYTES, 0},
+        {3000001, true, "\"old\"", NULL, IMAGE_BYTES, 0},
+        {3000001, true, NULL, "Tue, 14 Nov 2023 22:13:19 GMT", IMAGE_BYTES, 0},
+        {3000001, true, "W/\"weak\"", NULL, IMAGE_BYTES, 0},
+        {3000001, true, NULL, NULL, IMAGE_BYTES, 0},
+        {3000001, true, "real", NULL, IMAGE_BYTES - 1, 0}, /* grew */
+        {IMAGE_BYTES, true, "real", NULL, 1000, 0},
+    };
+    struct job first;
+    job_init(&first);
+    job_run(&first, "/a.img");
+    assert_int_equal(first.rc, 0);
+    CLEANUP_FREE char *bytes = malloc(IMAGE_BYTES + 9);
+    assert_non_null(bytes);
+    for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
+        struct job j;
+        job_init(&j);
+        memset(bytes, 'x', IMAGE_BYTES + 9);
+        if (!rows[i].is_damaged)
+            memcpy(bytes, image, IMAGE_BYTES);
+        assert_int_equal(fd_pwrite_full(j.t.partial_fd, bytes, rows[i].have, 0), 0);
+        const char *etag = rows[i].etag;
+        if (etag && strcmp(etag, "real") == 0)
+            etag = first.remembered.etag;
+        j.resume = (struct transfer_resume){
+            strdup(""), etag ? strdup(etag) : NULL,
+            rows[i].last_modified ? strdup(rows[i].last_modified) : NULL, rows[i].total};
+        job_run(&j, "/a.img");
+        if (j.rc != 0 || j.t.resumed_bytes != rows[i].resumed)
+            fail_msg("row %zu: %d %s, resumed %llu", i, j.rc, j.e.msg,
+                     (unsigned long long)j.t.resumed_bytes);
+        assert_fetched(&j, image, IMAGE_BYTES);
+        assert_int_equal(j.resumed_seen, rows[i].resumed);
+        job_done(&j);
+    }
+    job_done(&first);
+}
+
+static void test_failure_leaves_what_can_be_resumed(void **state)
+{
+    (void)state;
+    struct job j;
+    job_init(&j);
+    j.t.retries = 0;
+    server_control(&server, "{\"/a.img\": {\"times\": 1, \"reset_after\": 4000000}}");
+    job_run(&j, "/a.img");
+    assert_int_equal(j.rc, -LARDER_UNREACHABLE);
+    struct stat st;
+    fstat(j.t.partial_fd, &st);
+    assert_true(st.st_size > 1000000 && st.st_size <= 4000000);
+
+    struct job next;
+    job_init(&next);
+    close(next.t.partial_fd);
+    next.t.partial_fd = dup(j.t.partial_fd);
+    next.resume = j.remembered;
+    j.remembered = (struct transfer_resume){0};
+    job_run(&next, "/a.img");
+    assert_fetched(&next, image, IMAGE_BYTES);
+    assert_int_equal(next.t.resumed_bytes, st.st_size);
+    job_done(&next);
+    job_done(&j);
+}
+
+/* ---- unpacking ---- */
+
+static void test_unpack(void **state)
+{
+    (void)state;
+    struct job j;
+    job_init(&j);
+    job_unpack(&j, TRANSFER_UNPACK_AUTO);
+    server_control(&server, "{\"/a.img.gz\": {\"times\": 1, \"reset_after\": 2000000,"
+                            " \"encoding\": \"x-gzip\"}}");
+    job_run(&j, "/a.img.gz");
+    assert_fetched(&j, packed, packed_bytes);
+    assert_unpacked(&j);
+    struct stat st;
+    fstat(j.t.unpack_fd, &st);
+    assert_true(st.st_blocks * 512 < IMAGE_BYTES - 900 * 1024);
+    job_done(&j);
+
+    /* Resumed: the prefix is unpacked again, from the partial. */
+    job_init(&j);
+    job_unpack(&j, TRANSFER_UNPACK_ALWAYS);
+    assert_int_equal(fd_pwrite_full(j.t.partial_fd, packed, 1234567, 0), 0);
+    j.resume = (struct transfer_resume){.url = strdup(""), .total_bytes = packed_bytes};
+    j.resume.last_modified = strdup("Tue, 14 Nov 2023 22:13:20 GMT");
+    job_run(&j, "/a.img.gz");
+    assert_fetched(&j, packed, packed_bytes);
+    assert_unpacked(&j);
+    assert_int_equal(j.t.resumed_bytes, 1234567);
+    job_done(&j);
+}
+
+static void test_unpack_only_what_name_and_magic_say(void **state)
+{
+    (void)state;
+    struct job j;
+    job_init(&j);
+    j.t.sized = NULL;
+    job_unpack(&j, TRANSFER_UNPACK_AUTO);
+    job_run(&j, "/packed.img"); /* no such name */
+    assert_fetched(&j, packed, packed_bytes);
+    assert_int_equal(j.t.unpacked, UNPACK_NONE);
+    job_done(&j);
+
+    job_init(&j);
+    j.t.sized = NULL;
+    job_unpack(&j, TRANSFER_UNPACK_AUTO);
+    job_run(&j, "/plain.gz"); /* no such magic */
+    assert_fetched(&j, "hello", 5);
+    assert_int_equal(j.t.unpacked, UNPACK_NONE);
+    job_done(&j);
+
+    job_init(&j);
+    job_unpack(&j, TRANSFER_UNPACK_ALWAYS);
+    job_run(&j, "/plain.gz");
+    assert_int_equal(j.rc, -LARDER_CORRUPT);
+    job_done(&j);
+
+    job_init(&j);
+    j.t.unpack = TRANSFER_UNPACK_ALWAYS;
+    job_run(&j, "/packed.img");
+    assert_int_equal(j.rc, -LARDER_INVAL);
+    job_done(&j);
+}
+
+static void test_damaged_stream_ends_the_download(void **state)
+{
+    (void)state;
+    struct job j;
+    job_init(&j);
+    job_unpack(&j, TRANSFER_UNPACK_AUTO);
+    int64_t start = clock_monotonic_ns();
+    job_run(&j, "/bad.img.gz?x.drip=[65536,0.02]");
+    assert_int_equal(j.rc, -LARDER_CORRUPT);
+    assert_int_equal(server_log_count(&server, "\"/bad.img.gz\""), 1);
+    /* The whole would drip for far longer. */
+    assert_true(clock_monotonic_ns() - start < 4 * NS_PER_S);
+    job_done(&j);
+
+    job_init(&j);
+    job_unpack(&j, TRANSFER_UNPACK_AUTO);
+    job_run(&j, "/cut.img.gz");
+    assert_int_equal(j.rc, -LARDER_CORRUPT);
+    job_done(&j);
+}
+
+/* ---- local sources ---- */
+
+static void test_local_file(void **state)
+{
+    (void)state;
+    struct job j;
+    job_init(&j);
+    j.t.source_fd = open(server_path(&server, "a.img"), O_RDONLY | O_CLOEXEC);
+    job_run(&j, NULL);
+    assert_fetched(&j, image, IMAGE_BYTES);
+    assert_int_equal(j.sized_bytes, IMAGE_BYTES);
+    close(j.t.source_fd);
+    job_done(&j);
+
+    /* A sparse one, with a hole at its end. */
+    job_init(&j);
+    j.t.source_fd = temp_fd();
+    char *sparse = calloc(1, 3 << 20);
+    assert_non_null(sparse);
+    memcpy(sparse + (1 << 20), "data", 4);
+    assert_int_equal(fd_pwrite_full(j.t.source_fd, "data", 4, 1 << 20), 0);
+    assert_int_equal(ftruncate(j.t.source_fd, 3 << 20), 0);
+    job_run(&j, NULL);
+    assert_fetched(&j, sparse, 3 << 20);
+    struct stat st;
+    fstat(j.t.partial_fd, &st);
+    assert_true(st.st_blocks * 512 <= 65536);
+    free(sparse);
+    close(j.t.source_fd);
+    job_done(&j);
+
+    job_init(&j);
+    j.t.source_fd = open(server_path(&server, "a.img"), O_RDONLY | O_CLOEXEC);
+    j.t.expected_bytes = 7;
+    job_run(&j, NULL);
+    assert_int_equal(j.rc, -LARDER_MISMATCH);
+    close(j.t.source_fd);
+    j.t.source_fd = open("/tmp", O_RDONLY | O_CLOEXEC);
+    job_run(&j, NULL);
+    assert_int_equal(j.rc, -LARDER_INVAL);
+    close(j.t.source_fd);
+    job_done(&j);
+}
+
+static void test_local_unpacked_keeps_no_partial(void **state)
+{
+    (void)state;
+    struct job j;
+    job_init(&j);
+    close(j.t.partial_fd);
+    j.t.partial_fd = -1;
+    job_unpack(&j, TRANSFER_UNPACK_AUTO);
+    j.t.object = "some/a.img.gz";
+    j.t.source_fd = open(server_path(&server, "a.img.gz"), O_RDONLY | O_CLOEXEC);
+    job_run(&j, NULL);
+    assert_int_equal(j.rc, 0);
+    assert_unpacked(&j);
+    assert_digest(j.t.source_digests, SHA256, packed, packed_bytes);
+    close(j.t.source_fd);
+    close(j.t.unpack_fd);
+}
+
+static void *write_slowly(void *arg)
+{
+    int fd = *(int *)arg;
+    for (size_t at = 0; at < IMAGE_BYTES;) {
+        size_t n = IMAGE_BYTES - at < 1000000 ? IMAGE_BYTES - at : 1000000;
+        if (fd_write_full(fd, image + at, n) != 0)
+            break;
+        at += n;
+        clock_sleep_ns(20 * NS_PER_MS);
+    }
+    close(fd);
+    return NULL;
+}
+
+static void test_local_pipe(void **state)
+{
+    (void)state;
+    struct job j;
+    int ends[2];
+    pthread_t writer;
+    job_init(&j);
+    assert_int_equal(pipe2(ends, O_CLOEXEC), 0);
+    j.t.source_fd = ends[0];
+    assert_int_equal(pthread_create(&writer, NULL, write_slowly, &ends[1]), 0);
+    job_run(&j, NULL);
+    pthread_join(writer, NULL);
+    assert_fetched(&j, image, IMAGE_BYTES);
+    close(ends[0]);
+    job_done(&j);
+
+    job_init(&j);
+    assert_int_equal(pipe2(ends, O_CLOEXEC), 0);
+    j.t.source_fd = ends[0];
+    j.cancel_at_ns = clock_monotonic_ns() + 100 * NS_PER_MS;
+    job_run(&j, NULL);
+    assert_int_equal(j.rc, -LARDER_CANCELED);
+    close(ends[0]);
+    close(ends[1]);
+    job_done(&j);
+}
+
+static void make_content(void)
+{
+    image = malloc(IMAGE_BYTES);
+    second = malloc(2000000);
+    packed = malloc(IMAGE_BYTES + 65536);
+    assert_true(image && second && packed);
+    uint32_t x = 7;
+    for (size_t i = 0; i < IMAGE_BYTES; i++) {
+        x = x * 1664525u + 1013904223u;
+        image[i] = i >= (1 << 20) && i < (2 << 20) ? '\0' : (char)(x >> 24);
+    }
+    memset(second, 's', 2000000);
+    z_stream z = {0};
+    assert_int_equal(deflateInit2(&z, 1, Z_DEFLATED, 15 + 16, 8, 0), Z_OK);
+    z.next_in = (Bytef *)image;
+    z.avail_in = IMAGE_BYTES;
+    z.next_out = (Bytef *)packed;
+    z.avail_out = IMAGE_BYTES + 65536;
+    assert_int_equal(deflate(&z, Z_FINISH), Z_STREAM_END);
+    packed_bytes = z.total_out;
+    deflateEnd(&z);
+}
+
+static int setup(void **state)
+{
+    (void)state;
+    make_content();
+    server_start(&server, false);
+    server_file(&server, "a.img", image, IMAGE_BYTES);
+    server_file(&server, "b.img", second, 2000000);
+    server_file(&server, "small", "hello", 5);
+    server_file(&server, "plain.gz", "hello", 5);
+    server_file(&server, "empty", "", 0);
+    server_file(&server, "a.img.gz", packed, packed_bytes);
+    server_file(&server, "packed.img", packed, packed_bytes);
+    server_file(&server, "cut.img.gz", packed, packed_bytes - 10);
+    char *bad = malloc(packed_bytes * 4);
+    assert_non_null(bad);
+    memset(bad, 'x', packed_bytes * 4);
+    memcpy(bad, packed, 100000);
+    server_file(&server, "bad.img.gz", bad, packed_bytes * 4);
+    free(bad);
+    return 0;
+}
+
+static int teardown(void **state)
+{
+    (void)state;
+    server_stop(&server);
+    free(image);
+    free(second);
+    free(packed);
+    return 0;
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_fetch),
+        cmocka_unit_test(test_small_and_empty),
+        cmocka_unit_test(test_recovers),
+        cmocka_unit_test(test_changed_midway_is_fetched_from_its_start),
+        cmocka_unit_test(test_wrong_ranges_start_over),
+        cmocka_unit_test(test_fails),
+        cmocka_unit_test(test_content_that_never_rests),
+        cmocka_unit_test(test_callbacks_stop_it),
+        cmocka_unit_test(test_cancel),
+        cmocka_unit_test(test_disk_errors),
+        cmocka_unit_test(test_resume),
+        cmocka_unit_test(test_failure_leaves_what_can_be_resumed),
+        cmocka_unit_test(test_unpack),
+        cmocka_unit_test(test_unpack_only_what_name_and_magic_say),
+        cmocka_unit_test(test_damaged_stream_ends_the_download),
+        cmocka_unit_test(test_local_file),
+        cmocka_unit_test(test_local_unpacked_keeps_no_partial),
+        cmocka_unit_test(test_local_pipe),
+    };
+    if (!server_is_possible())
+        return 0;
+    return cmocka_run_group_tests_name("transfer", tests, setup, teardown);
+}
