@@ -75,8 +75,6 @@ int overlay_write(int fd, const char *backing, const char *backing_format, uint6
     uint64_t l1_entries =
         virtual_bytes / BYTES_PER_L1_ENTRY + (virtual_bytes % BYTES_PER_L1_ENTRY != 0);
     uint64_t l1_clusters = (l1_entries * 8 + CLUSTER_BYTES - 1) / CLUSTER_BYTES;
-    if (l1_clusters == 0)
-        l1_clusters = 1;
     if (l1_entries * 8 > L1_BYTES_MAX || 3 + l1_clusters > REFCOUNTS_PER_BLOCK)
         return error_set(e, LARDER_LIMIT, "overlay: %llu bytes are more than the format can map",
                          (unsigned long long)virtual_bytes);

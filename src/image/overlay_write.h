@@ -11,6 +11,6 @@
 
 /* fd: a new, empty file. backing: absolute path, at most 1023 bytes. virtual_bytes is rounded up
  * to 512. INVAL when the path is too long, LIMIT when the size is beyond what one L1 table of
- * 32 MiB describes (2 EiB with 64 KiB clusters). */
+ * 32 MiB describes (2 PiB with 64 KiB clusters). */
 int overlay_write(int fd, const char *backing, const char *backing_format, uint64_t virtual_bytes,
                   struct larder_error *e);
