@@ -56,12 +56,40 @@ static void count_unknown(struct overlay_scan *scan, const char *dir, const char
                    strerror(errnum));
 }
 
+/* What is not understood means this image when it speaks of it. */
+static bool speaks_of_target(const struct overlay_scan *scan, struct slice text)
+{
+    return memmem(text.p, text.n, scan->base_name, strlen(scan->base_name)) != NULL;
+}
+
+static int is_overlay_of(struct overlay_scan *scan, struct slice head, uint64_t file_bytes,
+                         const char *dir, bool *ret)
+{
+    CLEANUP_FREE char *backing = NULL;
+    struct qcow2_header header;
+    enum backing_kind kind = BACKING_NONE;
+    if (!slice_starts(head, SLICE_LIT("QFI\xfb")))
+        return 0;
+    if (qcow2_parse(head, file_bytes, &header, NULL) < 0) {
+        *ret = speaks_of_target(scan, head);
+        return 0;
+    }
+    if (!header.has_backing)
+        return 0;
+    int r = backing_resolve(header.backing_name, dir, &kind, &backing, scan->e);
+    if (r < 0)
+        return r;
+    if (kind == BACKING_UNKNOWN)
+        *ret = speaks_of_target(scan, header.backing_name);
+    else
+        *ret = kind == BACKING_LOCAL && names_target(scan, backing);
+    return 0;
+}
+
 static int look_at_file(struct overlay_scan *scan, int dirfd, const char *dir, const char *name)
 {
-    struct qcow2_header header;
     struct stat st = {0};
     CLEANUP_FREE char *file = NULL;
-    CLEANUP_FREE char *backing = NULL;
     CLEANUP_CLOSE int fd = openat(dirfd, name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
     if (fd < 0 && (errno == ENOENT || errno == ELOOP || errno == ENXIO))
         return 0;
@@ -72,22 +100,11 @@ static int look_at_file(struct overlay_scan *scan, int dirfd, const char *dir, c
         count_unknown(scan, dir, name, errno);
         return 0;
     }
-    if (qcow2_parse((struct slice){scan->head, (size_t)n}, (uint64_t)st.st_size, &header, NULL) < 0)
-        return 0;
-    if (!header.has_backing)
-        return 0;
-    enum backing_kind kind = BACKING_NONE;
-    int r = backing_resolve(header.backing_name, dir, &kind, &backing, scan->e);
-    if (r < 0)
+    bool is_user = false;
+    int r = is_overlay_of(scan, (struct slice){scan->head, (size_t)n}, (uint64_t)st.st_size, dir,
+                          &is_user);
+    if (r < 0 || !is_user)
         return r;
-    if (kind == BACKING_UNKNOWN) {
-        /* Not understood: a blob is meant when its digest stands in it, other files may be. */
-        if (scan->is_digest && !memmem(header.backing_name.p, header.backing_name.n,
-                                       scan->base_name, strlen(scan->base_name)))
-            return 0;
-    } else if (kind != BACKING_LOCAL || !names_target(scan, backing)) {
-        return 0;
-    }
     if (asprintf(&file, "%s/%s", dir, name) < 0) {
         file = NULL;
         return error_nomem(scan->e);
