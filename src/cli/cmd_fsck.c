@@ -1,0 +1,156 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* larder fsck */
+#include <stdio.h>
+
+#include <larder/maintain.h>
+
+#include "cli/cli.h"
+#include "cli/commands.h"
+#include "cli/out.h"
+
+static struct {
+    bool repair;
+    bool rebuild_index;
+    bool deep;
+} args;
+
+static const struct opt opts[] = {
+    OPT_FLAG(0, "repair", &args.repair, "repair what can be, without losing anything"),
+    OPT_FLAG(0, "rebuild-index", &args.rebuild_index,
+             "make index.sqlite anew from what the directory says"),
+    OPT_FLAG(0, "deep", &args.deep, "hash every blob"),
+};
+
+struct fsck_state {
+    struct cli *cli;
+    struct doc doc;
+};
+
+static const char *kind_name(enum larder_fsck_kind kind)
+{
+    switch (kind) {
+    case LARDER_FSCK_TEMPORARY:
+        return "temporary";
+    case LARDER_FSCK_DEAD_LEASE:
+        return "dead-lease";
+    case LARDER_FSCK_ORPHAN_MEMO:
+        return "orphan-memo";
+    case LARDER_FSCK_BAD_MODE:
+        return "bad-mode";
+    case LARDER_FSCK_FOREIGN:
+        return "foreign";
+    case LARDER_FSCK_CORRUPT_BLOB:
+        return "corrupt-blob";
+    case LARDER_FSCK_UNSURE_BLOB:
+        return "unsure-blob";
+    case LARDER_FSCK_DANGLING_REF:
+        return "dangling-ref";
+    case LARDER_FSCK_BAD_REF:
+        return "bad-ref";
+    case LARDER_FSCK_BAD_LEASE:
+        return "bad-lease";
+    case LARDER_FSCK_BAD_INDEX:
+        return "bad-index";
+    case LARDER_FSCK_OVERDUE_MARK:
+        return "overdue-mark";
+    }
+    return "unknown";
+}
+
+static void print_problem(void *arg, const struct larder_fsck_problem *problem)
+{
+    struct fsck_state *state = arg;
+
+    progress_clear(&state->cli->progress);
+    if (globals.json) {
+        doc_object(&state->doc, NULL);
+        doc_text(&state->doc, "kind", kind_name(problem->kind));
+        doc_text(&state->doc, "object", problem->object);
+        doc_text(&state->doc, "text", problem->text);
+        doc_bool(&state->doc, "is_repaired", problem->is_repaired);
+        doc_bool(&state->doc, "is_harmless", problem->is_harmless);
+        doc_end(&state->doc);
+        return;
+    }
+    /* What a crash leaves behind is no news to whoever did not ask. */
+    if (problem->is_harmless && !problem->is_repaired && !globals.verbose)
+        return;
+    if (globals.quiet && (problem->is_harmless || problem->is_repaired))
+        return;
+    printf("%s ", kind_name(problem->kind));
+    put_text(stdout, problem->object);
+    fputs(": ", stdout);
+    put_text(stdout, problem->text ? problem->text : "");
+    fputs(problem->is_repaired   ? " (repaired)\n"
+          : problem->is_harmless ? " (harmless)\n"
+                                 : "\n",
+          stdout);
+}
+
+static void print_json_sums(struct doc *doc, const struct larder_fsck_report *report)
+{
+    doc_number(doc, "blobs", report->blobs);
+    doc_number(doc, "refs", report->refs);
+    doc_number(doc, "leases", report->leases);
+    doc_number(doc, "problems", report->problems);
+    doc_number(doc, "repaired", report->repaired);
+    doc_number(doc, "harmless", report->harmless);
+}
+
+static int run_fsck(struct cli *cli, int argc, char **argv)
+{
+    struct larder_fsck_options options = LARDER_FSCK_OPTIONS_INIT;
+    struct larder_fsck_report report = {0};
+    struct larder_error e = LARDER_ERROR_INIT;
+    struct fsck_state state = {.cli = cli};
+    struct larder_store *store = NULL;
+    bool is_told;
+    int rc;
+
+    (void)argc;
+    (void)argv;
+    if (cli_store(cli, args.repair || args.rebuild_index ? 0 : LARDER_STORE_READ_ONLY, &store, &e) <
+        0)
+        return cli_fail(cli, &e);
+    options.repair = args.repair;
+    options.rebuild_index = args.rebuild_index;
+    options.deep = args.deep;
+    options.problem = print_problem;
+    options.arg = &state;
+    if (globals.json) {
+        doc_object(&state.doc, NULL);
+        doc_array(&state.doc, "found");
+    }
+    rc = larder_fsck(store, &options, &report, &e);
+    is_told = rc == 0 || (rc == -LARDER_CORRUPT && report.problems);
+    if (globals.json) {
+        doc_end(&state.doc);
+        if (is_told)
+            print_json_sums(&state.doc, &report);
+        doc_end(&state.doc);
+    }
+    if (!is_told)
+        return cli_fail(cli, &e);
+    if (!globals.json && !globals.quiet)
+        printf("%llu blobs, %llu refs, %llu leases: %llu problems, %llu repaired, %llu harmless\n",
+               (unsigned long long)report.blobs, (unsigned long long)report.refs,
+               (unsigned long long)report.leases, (unsigned long long)report.problems,
+               (unsigned long long)report.repaired, (unsigned long long)report.harmless);
+    if (rc < 0 && !args.repair)
+        cli_say(cli, false, "hint: `larder fsck --repair` repairs what can be");
+    return cli_status(rc);
+}
+
+const struct command command_fsck = {
+    .name = "fsck",
+    .group = COMMAND_GROUP_STORE,
+    .summary = "check the store, and repair it",
+    .about = "Looks at everything in the store: blobs against their recorded fingerprints, refs, "
+             "leases, temporaries, the index. What a crash leaves behind (temporaries, dead "
+             "leases) is harmless and only shown with --verbose. Files that larder did not make "
+             "are reported and never touched.",
+    .usage = "",
+    .opts = OPT_SET(opts),
+    .exits = COMMAND_EXIT(3) | COMMAND_EXIT(5) | COMMAND_EXIT(7),
+    .run = run_fsck,
+};
