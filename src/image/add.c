@@ -86,6 +86,7 @@ static int add_locked(struct larder_store *store, struct image_entry *wanted, bo
 int larder_image_add(struct larder_store *store, const struct larder_image_spec *spec,
                      struct larder_error *e)
 {
+    NEED_ERROR(e);
     CLEANUP_ENTRY struct image_entry entry;
     CLEANUP_CLOSE int lock = -1;
     char lock_name[64];
@@ -108,6 +109,7 @@ int larder_image_add(struct larder_store *store, const struct larder_image_spec 
 
 int larder_image_remove(struct larder_store *store, const char *name, struct larder_error *e)
 {
+    NEED_ERROR(e);
     CLEANUP_CLOSE int lock = -1;
     CLEANUP_FREE char *ref = NULL;
     char lock_name[64];
