@@ -69,11 +69,14 @@ test_report() { # RESULT TITLE LOG
     sed 's/^/# /' "$3"
 }
 
+# In a function of its own, so that a script's `return` ends the script and not expect_success.
+test_eval() { eval "$1"; }
+
 # expect_success TITLE SCRIPT: SCRIPT is evaluated here, so it can leave variables and files for
 # the next one; its commands are to be chained with &&.
 expect_success() {
     exec 3>&1 4>&2 >"$test_work/log" 2>&1
-    eval "$2" 3>&- 4>&-
+    test_eval "$2" 3>&- 4>&-
     test_status=$?
     exec >&3 2>&4 3>&- 4>&-
     if [ "$test_status" -eq 0 ]; then

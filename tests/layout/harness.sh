@@ -35,6 +35,19 @@ expect_success 'a bad test is not ok, shows its output, and fails the script' '
     expect_match "^# reason" out &&
     expect_match "^ok 2 - two" out
 '
+expect_success 'a script may return, and what comes after it is seen' '
+    run_script <<-\EOT &&
+	expect_success one "return 1"
+	expect_success two "a=b; return 0"
+	expect_success three "test \$a = b"
+	test_done
+	EOT
+    test "$status" -ne 0 &&
+    expect_match "^not ok 1 - one" out &&
+    expect_match "^ok 2 - two" out &&
+    expect_match "^ok 3 - three" out &&
+    expect_match "^1\.\.3\$" out
+'
 expect_success 'another status than the expected one is a failure' '
     run_script <<-\EOT &&
 	expect_success one "expect_status 3 sh -c \"exit 4\""
