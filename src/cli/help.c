@@ -135,8 +135,7 @@ int help_command(const struct command *command)
             print_wrapped(stdout, exit_table[i].text, 5, (size_t)n);
         }
     }
-    fputs("\nThe options of every command (--store, --json, --quiet ...) are in `larder help`.\n",
-          stdout);
+    fputs("\n`larder help` has the options that every command takes.\n", stdout);
     return 0;
 }
 

@@ -86,7 +86,6 @@ static int add_locked(struct larder_store *store, struct image_entry *wanted, bo
 int larder_image_add(struct larder_store *store, const struct larder_image_spec *spec,
                      struct larder_error *e)
 {
-    NEED_ERROR(e);
     CLEANUP_ENTRY struct image_entry entry;
     CLEANUP_CLOSE int lock = -1;
     char lock_name[64];
@@ -109,7 +108,6 @@ int larder_image_add(struct larder_store *store, const struct larder_image_spec 
 
 int larder_image_remove(struct larder_store *store, const char *name, struct larder_error *e)
 {
-    NEED_ERROR(e);
     CLEANUP_CLOSE int lock = -1;
     CLEANUP_FREE char *ref = NULL;
     char lock_name[64];

@@ -185,7 +185,6 @@ static int publish(struct adopt_run *run, const struct directory_image *image,
         return r;
     if (existed)
         run->how = "there already";
-    image_probe_warn(run->store, &probe, image->name);
     /* After publishing: a hard link changes the file's own ctime, and with it the validator. */
     if (fstatat(run->dir->fd, image->name, &st, AT_SYMLINK_NOFOLLOW) < 0)
         return error_errno(e, errno, "%s", image->path);
@@ -221,7 +220,6 @@ int larder_image_adopt(struct larder_store *store, const char *dir, bool dry_run
                                   const char *how_or_why),
                        void *arg, struct larder_error *e)
 {
-    NEED_ERROR(e);
     struct directory directory = {.fd = -1};
     struct adopt_run run = {.store = store, .dir = &directory, .dry_run = dry_run};
     struct larder_error first = LARDER_ERROR_INIT;

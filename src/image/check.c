@@ -13,7 +13,6 @@
 #include "base/mem.h"
 #include "base/sparse.h"
 #include "image/directory.h"
-#include "image/service.h"
 #include "image/users.h"
 #include "store/dir/dir.h"
 
@@ -153,7 +152,6 @@ static int open_quarantine(struct check_run *run, struct larder_error *e)
 int larder_image_check(struct larder_store *store, const char *dir,
                        const struct larder_image_check_options *options, struct larder_error *e)
 {
-    NEED_ERROR(e);
     struct check_run run = {
         .store = store, .options = options, .dir = {.fd = -1}, .quarantine_fd = -1};
     struct larder_error first = LARDER_ERROR_INIT;

@@ -40,7 +40,7 @@ static int find_begin(struct slice *rest, struct larder_error *e)
              * a message hidden there instead of this one.
              */
             if (has_high_bytes)
-                return error_set(e, LARDER_MISMATCH,
+                return error_set(e, LARDER_INVAL,
                                  "bytes that are not ASCII before the clearsigned text");
             return 1;
         }
@@ -52,7 +52,7 @@ static int find_begin(struct slice *rest, struct larder_error *e)
     /* No envelope, unless one follows the block of another kind. */
     while (next_line(rest, &line)) {
         if (slice_equal(line, begin_message))
-            return error_set(e, LARDER_MISMATCH, "more than one OpenPGP block in the file");
+            return error_set(e, LARDER_INVAL, "more than one OpenPGP block in the file");
     }
     *rest = text;
     return 0;
@@ -67,9 +67,9 @@ static int skip_headers(struct slice *rest, struct larder_error *e)
             return 0;
         /* Anything else here would be shown as text by some readers and not be signed. */
         if (!slice_starts(line, SLICE_LIT("Hash: ")))
-            return error_set(e, LARDER_MISMATCH, "clearsigned text has a header other than Hash");
+            return error_set(e, LARDER_INVAL, "clearsigned text has a header other than Hash");
     }
-    return error_set(e, LARDER_MISMATCH, "clearsigned text is cut off in its headers");
+    return error_set(e, LARDER_INVAL, "clearsigned text is cut off in its headers");
 }
 
 static int check_end(struct slice rest, struct larder_error *e)
@@ -79,11 +79,11 @@ static int check_end(struct slice rest, struct larder_error *e)
 
     while (next_line(&rest, &line)) {
         if (slice_starts(line, begin_any))
-            return error_set(e, LARDER_MISMATCH, "more than one OpenPGP block in the file");
+            return error_set(e, LARDER_INVAL, "more than one OpenPGP block in the file");
         ended = ended || slice_equal(line, end_signature);
     }
     if (!ended)
-        return error_set(e, LARDER_MISMATCH, "clearsigned text is cut off in its signature");
+        return error_set(e, LARDER_INVAL, "clearsigned text is cut off in its signature");
     return 0;
 }
 
@@ -106,11 +106,11 @@ int checksum_clearsign_open(struct slice text, struct buf *out, struct larder_er
             return r < 0 ? r : 1;
         }
         if (slice_starts(line, begin_any))
-            return error_set(e, LARDER_MISMATCH, "more than one OpenPGP block in the file");
+            return error_set(e, LARDER_INVAL, "more than one OpenPGP block in the file");
         if (slice_starts(line, escape))
             line = (struct slice){line.p + escape.n, line.n - escape.n};
         buf_append_slice(out, line);
         buf_putc(out, '\n');
     }
-    return error_set(e, LARDER_MISMATCH, "clearsigned text is cut off before its signature");
+    return error_set(e, LARDER_INVAL, "clearsigned text is cut off before its signature");
 }

@@ -230,7 +230,7 @@ static int check_result(const struct checksum_file *sums, struct larder_error *e
             return 0;
     }
     if (sums->n_entries > 0)
-        return error_set(e, LARDER_MISMATCH,
+        return error_set(e, LARDER_INVAL,
                          "line %zu: the length of the digest contradicts its algorithm",
                          sums->entries[0].line);
     if (sums->n_foreign > 0)

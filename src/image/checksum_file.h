@@ -62,10 +62,8 @@ struct checksum_match {
 /*
  * Parses text; file_name (may be NULL) is the file's own name or path: it promises an algorithm,
  * tells which image a sidecar belongs to, and stands in messages. LIMIT when the text is too
- * large; INVAL when it is not a checksum file (an HTML page, an image, no line with a digest...);
- * MISMATCH when it is one but damaged (its clearsigned envelope) or at odds with itself in every
- * line; UNSUPPORTED when all its digests are of algorithms larder does not know; NOMEM. Lines that
- * cannot be read are only counted.
+ * large; INVAL when it is not a checksum file (an HTML page, an image, no line with a digest...),
+ * or its clearsigned envelope is damaged; NOMEM. Lines that cannot be read are only counted.
  */
 int checksum_file_parse(struct slice text, const char *file_name, struct checksum_file **ret,
                         struct larder_error *e);

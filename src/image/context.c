@@ -51,7 +51,6 @@ struct image_context *image_context_get(struct larder_store *store)
 int larder_store_set_guest_dirs(struct larder_store *store, const char *const *dirs, size_t count,
                                 struct larder_error *e)
 {
-    NEED_ERROR(e);
     struct image_context *context = image_context_get(store);
     char **copies = calloc(count ? count : 1, sizeof(*copies));
     int r = context && copies ? 0 : error_nomem(e);
@@ -70,7 +69,6 @@ int larder_store_set_guest_dirs(struct larder_store *store, const char *const *d
 int larder_store_set_net(struct larder_store *store, const struct larder_net_options *options,
                          struct larder_error *e)
 {
-    NEED_ERROR(e);
     struct image_context *context = image_context_get(store);
     struct larder_net_options net = LARDER_NET_OPTIONS_INIT;
     if (!context)

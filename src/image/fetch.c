@@ -412,7 +412,6 @@ static int publish(struct fetch_run *run, int *ret_gc_lock, struct larder_error 
     record_source(run);
     image_published_record(run->published, entry);
     clear_trouble(entry);
-    image_probe_warn(run->store, &probe, entry->name);
     if (run->url)
         partial_forget(run->store, run->key, &run->source, NULL);
     *ret_gc_lock = TAKE_FD(lock);
@@ -461,7 +460,6 @@ static int take_existing(struct fetch_run *run, int *ret_gc_lock, struct larder_
     replace_text(&entry->final_url, NULL);
     image_published_record(run->published, entry);
     clear_trouble(entry);
-    image_probe_warn(run->store, &probe, entry->name);
     memo_touch(run->store, digest);
     store_note(run->store, "image %s: the published bytes are here already", entry->name);
     *ret_gc_lock = TAKE_FD(lock);

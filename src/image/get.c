@@ -311,7 +311,6 @@ int larder_image_get(struct larder_store *store, const char *name_or_source,
                      const struct larder_image_get_options *options,
                      struct larder_image_result *ret, struct larder_error *e)
 {
-    NEED_ERROR(e);
     struct larder_image_get_options opts = LARDER_IMAGE_GET_OPTIONS_INIT;
     if (options)
         memcpy(&opts, options, options->size < sizeof(opts) ? options->size : sizeof(opts));

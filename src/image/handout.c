@@ -78,7 +78,6 @@ static const char *driver_name(enum image_format format)
 int larder_image_overlay(struct larder_store *store, const struct larder_image_result *image,
                          const char *file, uint64_t virtual_bytes, struct larder_error *e)
 {
-    NEED_ERROR(e);
     char id[LARDER_LEASE_ID_BYTES] = "";
     CLEANUP_CLOSE int base = -1;
     struct image_probe probe;
@@ -119,7 +118,6 @@ int larder_image_overlay(struct larder_store *store, const struct larder_image_r
 int larder_image_copy(struct larder_store *store, const struct larder_image_result *image,
                       const char *file, bool replace, bool *ret_reflinked, struct larder_error *e)
 {
-    NEED_ERROR(e);
     enum copy_how how = COPY_COPIED;
     CLEANUP_FREE char *temp = NULL;
     CLEANUP_CLOSE int in = -1;

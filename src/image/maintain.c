@@ -154,7 +154,6 @@ static void collect_garbage(struct maintain_run *run)
 int larder_maintain(struct larder_store *store, const struct larder_maintain_options *options,
                     struct larder_error *e)
 {
-    NEED_ERROR(e);
     struct larder_maintain_options opts = LARDER_MAINTAIN_OPTIONS_INIT;
     if (options)
         memcpy(&opts, options, options->size < sizeof(opts) ? options->size : sizeof(opts));

@@ -7,7 +7,6 @@
 #include "base/fdio.h"
 #include "base/mem.h"
 #include "image/safety.h"
-#include "store/dir/dir.h"
 
 static int check_not_a_page(enum image_format format, const char *object, struct larder_error *e)
 {
@@ -36,14 +35,6 @@ static int check_expected(enum image_format found, const char *expected, const c
                      format_name(wanted));
 }
 
-void image_probe_warn(struct larder_store *store, const struct image_probe *probe,
-                      const char *object)
-{
-    for (unsigned bit = 1; bit && bit <= probe->warnings; bit <<= 1)
-        if (probe->warnings & bit)
-            store_warn(store, "%s: %s", object, safety_warning_text((enum safety_warning)bit));
-}
-
 int image_probe_head(const void *head, size_t n, const char *expected_format, const char *object,
                      struct larder_error *e)
 {
@@ -70,7 +61,6 @@ int image_probe_fd(int fd, uint64_t size_bytes, const char *expected_format, boo
                    const char *object, struct image_probe *ret, struct larder_error *e)
 {
     struct format_probe probe;
-    unsigned warnings = 0;
     char tail[FORMAT_TAIL_BYTES];
     CLEANUP_FREE char *head = malloc(FORMAT_HEAD_BYTES);
     if (!head)
@@ -87,10 +77,9 @@ int image_probe_fd(int fd, uint64_t size_bytes, const char *expected_format, boo
     if (r == 0)
         r = check_expected(probe.format, expected_format, object, e);
     if (r == 0)
-        r = safety_check(&probe, allow_backing ? SAFETY_ALLOW_BACKING : 0, &warnings, e);
+        r = safety_check(&probe, allow_backing ? SAFETY_ALLOW_BACKING : 0, NULL, e);
     if (r < 0)
         return error_context(e, "%s", object);
-    ret->warnings = warnings;
     ret->format = probe.format;
     ret->virtual_bytes = probe.has_virtual_size ? probe.virtual_size_bytes : 0;
     return 0;

@@ -12,7 +12,6 @@
 struct image_probe {
     enum image_format format;
     uint64_t virtual_bytes; /* what a guest sees; the file's size for raw */
-    unsigned warnings;      /* SAFETY_WARN_* (safety.h): worth telling, though not refused */
 };
 
 /*
@@ -28,7 +27,3 @@ int image_probe_head_compressed(const void *head, size_t n, const char *object,
 /* Format and safety of a whole file: PROTO as above, CORRUPT when it is cut short, UNSAFE. */
 int image_probe_fd(int fd, uint64_t size_bytes, const char *expected_format, bool allow_backing,
                    const char *object, struct image_probe *ret, struct larder_error *e);
-/* Tells the store's observer what probe->warnings says. */
-struct larder_store;
-void image_probe_warn(struct larder_store *store, const struct image_probe *probe,
-                      const char *object);

@@ -6,12 +6,6 @@
 #include "image/entry.h"
 #include "net/http.h"
 
-/* Codes are read on their way up (and context is added to them): a caller that wants no error still
- * has one. First in every public function. */
-#define NEED_ERROR(e)                                  \
-    struct larder_error unwanted_ = LARDER_ERROR_INIT; \
-    (e) = (e) ? (e) : &unwanted_
-
 /* Whether upstream should be asked by the entry's own policy (refresh age, known change,
  * negative cache of a contradiction). */
 bool image_entry_is_due(const struct image_entry *entry, int64_t now_ns);

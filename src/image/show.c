@@ -149,7 +149,6 @@ static int fill_texts(const struct image_entry *entry, const char *reason, const
 int larder_image_show(struct larder_store *store, const char *name, bool want_holders,
                       struct larder_image_info *ret, struct larder_error *e)
 {
-    NEED_ERROR(e);
     CLEANUP_ENTRY struct image_entry entry;
     struct larder_image_info info = {0};
     const char *reason = "";
@@ -217,7 +216,6 @@ static int each_ref(void *arg, const char *name)
 int larder_image_each(struct larder_store *store, int (*fn)(void *arg, const char *name), void *arg,
                       struct larder_error *e)
 {
-    NEED_ERROR(e);
     struct each_arg each = {fn, arg};
     return ref_each(store, IMAGE_REF_PREFIX, each_ref, &each, e);
 }

@@ -270,10 +270,8 @@ static int try_one(struct sums_run *run, const char *where, bool is_given, bool 
     if (got == GOT_NOTHING)
         return is_given ? error_set(e, LARDER_GONE, "checksum file %s: not there", where) : 0;
     r = checksum_file_parse(buf_slice(&run->published.text), where, &sums, e);
-    /* An HTML page for everything that is missing, say, or digests of no use. A checksum file that
-     * is damaged is neither: it may be about to be replaced. */
-    if ((r == -LARDER_INVAL || r == -LARDER_UNSUPPORTED) && !is_given) {
-        error_clear(e);
+    if (r == -LARDER_INVAL && !is_given) {
+        error_clear(e); /* an HTML page for everything that is missing, say */
         return 0;
     }
     if (r == 0 && run->entry->keyring)

@@ -35,8 +35,7 @@ bool image_checksum_is_literal(const char *checksum);
 /*
  * Asks. no_cache: past every cache on the way (torn publication). client may be NULL for local
  * sources. Errors: GONE (a given checksum file is not there), UNREACHABLE, AUTH (signature missing
- * or bad), INVAL (not a checksum file, conflicting lines, image not listed in a given file),
- * MISMATCH (a damaged checksum file), LIMIT.
+ * or bad), INVAL (not a checksum file, conflicting lines, image not listed in a given file), LIMIT.
  * "No sibling at all" is not an error: digests stay empty (unless a keyring asks for a signature).
  * A sibling that answers neither success nor 404/403/410 is UNREACHABLE: "don't know" is not "no".
  */

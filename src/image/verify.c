@@ -382,7 +382,6 @@ int larder_image_verify(struct larder_store *store, const char *const *names, si
                         void (*fn)(void *arg, const struct larder_image_verify_result *result),
                         void *arg, struct larder_error *e)
 {
-    NEED_ERROR(e);
     struct verify_run run = {.store = store, .flags = flags};
     struct name_list all = {0};
     int r = 0;

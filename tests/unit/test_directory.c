@@ -115,7 +115,6 @@ static void test_remove(void **state)
     struct larder_image_check_options options = plain;
     fill(h);
     CLEANUP_CLOSE int held = open(host_path(h, "held.qcow2"), O_RDONLY | O_CLOEXEC);
-    assert_true(held >= 0);
     options.action = LARDER_CHECK_REMOVE;
     options.dry_run = true;
     checks(h, options, LARDER_CORRUPT,
@@ -248,7 +247,6 @@ static void test_adopt(void **state)
            "other.qcow2=would be adopted ");
     expect_code(h, larder_image_get(h->store, "good.qcow2", NULL, &result, &h->e), LARDER_NOENT);
     CLEANUP_CLOSE int held = open(host_path(h, "other.qcow2"), O_RDONLY | O_CLOEXEC);
-    assert_true(held >= 0);
     adopts(h, false, -LARDER_CORRUPT,
            "bad.qcow2=corrupt good.qcow2=linked held.qcow2=corrupt other.qcow2=copied ");
     assert_true(is_there(h, "bad.qcow2") && is_there(h, "good.qcow2"));

@@ -37,8 +37,6 @@ static void spoil(struct host *h, const char *path)
 }
 
 /* Names and verdicts as they are told: "a=valid b=corrupt ". */
-static const struct larder_image_invalidate_options plain = LARDER_IMAGE_INVALIDATE_OPTIONS_INIT;
-
 struct told {
     char text[512];
     char reason[512];
@@ -154,11 +152,11 @@ static void test_unpack(void **state)
         host_shell(h, command);
         add(h, name, name);
         const char *path = get(h, name, LARDER_IMAGE_FETCHED);
-        const char *unpacked = host_hex(host_path(h, "plain"), LARDER_DIGEST_SHA256);
-        assert_string_equal(host_hex(path, LARDER_DIGEST_SHA256), unpacked);
+        const char *plain = host_hex(host_path(h, "plain"), LARDER_DIGEST_SHA256);
+        assert_string_equal(host_hex(path, LARDER_DIGEST_SHA256), plain);
         expect_ok(h, larder_image_show(h->store, name, false, &info, &h->e));
         assert_string_equal(info.transform, cases[i].transform);
-        assert_string_equal(larder_digest_hex(&info.digest, hex), unpacked);
+        assert_string_equal(larder_digest_hex(&info.digest, hex), plain);
         assert_string_equal(larder_digest_hex(&info.source_digest, hex),
                             host_hex(host_path(h, name), LARDER_DIGEST_SHA256));
         assert_string_equal(info.format, "qcow2");
@@ -269,47 +267,6 @@ static void test_allow_backing(void **state)
     expect_code(h, larder_image_get(h->store, "b", NULL, &result, &h->e), LARDER_UNSAFE);
 }
 
-/* Not refused, but somebody should know. */
-static void test_warned(void **state)
-{
-    struct host *h = *state;
-    static unsigned char bytes[SAMPLE_QCOW2_FILE_BYTES];
-    sample_qcow2(bytes);
-    put_be(bytes, 32, 4, 1); /* AES */
-    host_write(h, "x.qcow2", bytes, sizeof(bytes));
-    add(h, "a", "x.qcow2");
-    get(h, "a", LARDER_IMAGE_FETCHED);
-    assert_int_equal(h->warnings, 1);
-    assert_string_equal(h->last_warning, "a: is encrypted");
-}
-
-/* Who wants no error gets the same codes. */
-static void test_no_error_wanted(void **state)
-{
-    struct host *h = *state;
-    struct larder_image_result result = {0};
-    struct larder_image_info info = {0};
-    struct larder_image_spec spec = LARDER_IMAGE_SPEC_INIT;
-    struct larder_image_invalidate_options options = plain;
-    static const char *const names[] = {"none"};
-    options.name_or_digest = "none";
-    spec.name = "a";
-    spec.source = host_path(h, "none");
-    assert_int_equal(larder_image_get(h->store, "none", NULL, &result, NULL), -LARDER_NOENT);
-    assert_int_equal(larder_image_show(h->store, "none", true, &info, NULL), -LARDER_NOENT);
-    assert_int_equal(larder_image_remove(h->store, "none", NULL), -LARDER_NOENT);
-    assert_int_equal(larder_image_add(h->store, &spec, NULL), -LARDER_NOENT);
-    assert_int_equal(larder_image_invalidate(h->store, &options, NULL), -LARDER_NOENT);
-    assert_int_equal(larder_image_verify(h->store, names, 1, 0, NULL, NULL, NULL), -LARDER_NOENT);
-    host_text(h, "x.qcow2", "<html>");
-    add(h, "a", "x.qcow2");
-    assert_int_equal(larder_image_get(h->store, "a", NULL, &result, NULL), -LARDER_PROTO);
-    host_image(h, "x.qcow2", 1);
-    get(h, "a", LARDER_IMAGE_FETCHED);
-    host_shell(h, "echo '{' >../store/refs/image%2Fa");
-    assert_int_equal(larder_image_get(h->store, "a", NULL, &result, NULL), -LARDER_CORRUPT);
-}
-
 /* ---- invalidate ---- */
 
 struct invalidated {
@@ -334,6 +291,8 @@ static void invalidates(struct host *h, struct larder_image_invalidate_options o
     expect_ok(h, larder_image_invalidate(h->store, &options, &h->e));
     assert_string_equal(list.text, text);
 }
+
+static const struct larder_image_invalidate_options plain = LARDER_IMAGE_INVALIDATE_OPTIONS_INIT;
 
 static void test_invalidate(void **state)
 {
@@ -428,7 +387,6 @@ static void test_invalidate_in_use(void **state)
     /* Open: moved at once, deleted later; who has it reads on. */
     const char *path = get(h, "a", LARDER_IMAGE_FETCHED);
     CLEANUP_CLOSE int held = open(path, O_RDONLY | O_CLOEXEC);
-    assert_true(held >= 0);
     invalidates(h, options, "a+ ");
     assert_int_equal(access(path, F_OK), -1);
     char byte;
@@ -466,7 +424,6 @@ static void test_show(void **state)
     larder_image_info_done(&info);
     const char *path = get(h, "a", LARDER_IMAGE_FETCHED);
     CLEANUP_CLOSE int held = open(path, O_RDONLY | O_CLOEXEC);
-    assert_true(held >= 0);
     expect_ok(h, larder_image_show(h->store, "a", true, &info, &h->e));
     assert_int_equal(info.verdict, LARDER_VERDICT_VALID);
     assert_string_equal(info.verdict_reason, "");
@@ -518,8 +475,6 @@ int main(void)
         ON_HOST(test_invalidate_conditions),
         ON_HOST(test_invalidate_in_use),
         ON_HOST(test_show),
-        ON_HOST(test_warned),
-        ON_HOST(test_no_error_wanted),
     };
     return cmocka_run_group_tests_name("image_verify", tests, NULL, NULL);
 }

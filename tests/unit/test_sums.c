@@ -96,29 +96,6 @@ static void test_passed_over(void **state)
     published(h, NULL, LARDER_DIGEST_SHA512, "SHA512SUMS");
 }
 
-/* One that is cut or at odds with itself may be about to be replaced: that is no "none". */
-static void test_damaged(void **state)
-{
-    struct host *h = *state;
-    char text[512];
-    host_image(h, "x.qcow2", 1);
-    host_sums(h, "CHECKSUM", "x.qcow2", LARDER_DIGEST_SHA256); /* behind them */
-    snprintf(text, sizeof(text),
-             "-----BEGIN PGP SIGNED MESSAGE-----\nHash: SHA256\n\n%s  x.qcow2\n",
-             host_hex(host_path(h, "x.qcow2"), LARDER_DIGEST_SHA256));
-    host_text(h, "x.qcow2.sha256", text);
-    refused(h, NULL, LARDER_MISMATCH, "cut off");
-    unlink(host_path(h, "x.qcow2.sha256"));
-    host_sums(h, "x.qcow2.sha512", "x.qcow2", LARDER_DIGEST_SHA256);
-    refused(h, NULL, LARDER_MISMATCH, "contradicts its algorithm");
-    /* Digests that nobody here can check are none. */
-    snprintf(text, sizeof(text), "SM3 (x.qcow2) = %s\n",
-             host_hex(host_path(h, "x.qcow2"), LARDER_DIGEST_SHA256));
-    host_text(h, "x.qcow2.sha512", text);
-    published(h, NULL, LARDER_DIGEST_SHA256, "CHECKSUM");
-    refused(h, host_path(h, "x.qcow2.sha512"), LARDER_UNSUPPORTED, "not supported");
-}
-
 /* "Don't know" is not "no": what is there and can't be used is an error. */
 static void test_contradictions(void **state)
 {
@@ -224,7 +201,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         ON_HOST(test_siblings), ON_HOST(test_passed_over),     ON_HOST(test_contradictions),
         ON_HOST(test_given),    ON_HOST(test_sizes_and_names), ON_HOST(test_weak),
-        ON_HOST(test_record),   ON_HOST(test_damaged),
+        ON_HOST(test_record),
     };
     return cmocka_run_group_tests_name("sums", tests, NULL, NULL);
 }
