@@ -14,6 +14,7 @@
  * Objects returned (`ret`) own their strings; give them back with the matching _done.
  * Threads: as in store.h. Long calls report to the store's observer.
  */
+#include <larder/maintain.h>
 #include <larder/store.h>
 
 LARDER_BEGIN_DECLS
@@ -256,18 +257,21 @@ struct larder_maintain_options {
     uint64_t scrub_bytes_per_s;  /* 0: idle speed */
     int64_t keep_for_ns;
     uint64_t max_size_bytes;
+    int64_t keep_partial_ns;
+    uint64_t max_quarantine_bytes;
     bool dry_run;
     void (*event)(void *arg, const char *what, const char *object, const char *text);
     void *arg;
     void *reserved[4];
 };
-#define LARDER_MAINTAIN_OPTIONS_INIT                                                   \
-    {                                                                                  \
-        sizeof(struct larder_maintain_options), 30LL * 24 * 3600 * 1000000000LL, 0, 0, \
-            7LL * 24 * 3600 * 1000000000LL, 0, false, 0, 0,                            \
-        {                                                                              \
-            0, 0, 0, 0                                                                 \
-        }                                                                              \
+#define LARDER_MAINTAIN_OPTIONS_INIT                                                         \
+    {                                                                                        \
+        sizeof(struct larder_maintain_options), 30LL * 24 * 3600 * 1000000000LL, 0, 0,       \
+            LARDER_GC_KEEP_FOR_NS, 0, LARDER_GC_KEEP_PARTIAL_NS, LARDER_GC_QUARANTINE_BYTES, \
+            false, 0, 0,                                                                     \
+        {                                                                                    \
+            0, 0, 0, 0                                                                       \
+        }                                                                                    \
     }
 /* One round: refresh what is due, scrub what is due (corrupt: refetched), gc. Returns the worst
  * code. */

@@ -51,6 +51,11 @@ static void say_how(struct cli *cli, const struct larder_image_result *result)
                 result->previous_path);
 }
 
+unsigned image_store_flags(const char *name_or_source)
+{
+    return strchr(name_or_source, '/') ? LARDER_STORE_CREATE : 0;
+}
+
 int image_get(struct cli *cli, const char *name_or_source, const struct image_get_args *args,
               const struct image_source_args *source, struct larder_image_result *ret,
               struct larder_error *e)
@@ -61,7 +66,7 @@ int image_get(struct cli *cli, const char *name_or_source, const struct image_ge
     struct larder_store *store = NULL;
     int rc;
 
-    rc = cli_store(cli, LARDER_STORE_CREATE, &store, e);
+    rc = cli_store(cli, image_store_flags(name_or_source), &store, e);
     if (rc == 0)
         rc = image_spec_fill(cli, source ? source : &defaults, &spec, e);
     if (rc < 0)

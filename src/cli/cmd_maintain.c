@@ -74,6 +74,8 @@ static int run_round(struct cli *cli)
     options.scrub_bytes_per_s = config_number(&cli->config, CONFIG_scrub_max_rate);
     options.keep_for_ns = config_ns(&cli->config, CONFIG_gc_keep_for);
     options.max_size_bytes = config_number(&cli->config, CONFIG_gc_max_size);
+    options.keep_partial_ns = config_ns(&cli->config, CONFIG_gc_keep_partial);
+    options.max_quarantine_bytes = config_number(&cli->config, CONFIG_gc_max_quarantine);
     options.dry_run = args.dry_run;
     options.event = print_event;
     options.arg = &state;

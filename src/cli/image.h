@@ -62,6 +62,11 @@ struct image_get_args {
 /* Fills the spec; the configuration is read for defaults. Strings are borrowed. */
 int image_spec_fill(struct cli *cli, const struct image_source_args *args,
                     struct larder_image_spec *spec, struct larder_error *e);
+/*
+ * How the store is opened for this argument: made when it is missing only for a source, since a
+ * name cannot be in a store that is not there (a mistyped LARDER_HOME must not make one).
+ */
+unsigned image_store_flags(const char *name_or_source);
 /* Gets an image, making the store when it is missing, and says on stderr what had to be done.
  * source may be NULL. The caller gives *ret back with larder_image_result_done(). */
 int image_get(struct cli *cli, const char *name_or_source, const struct image_get_args *args,

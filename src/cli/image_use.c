@@ -201,7 +201,7 @@ static int run_use(struct cli *cli, int argc, char **argv)
     (void)argc;
     watched_signals(&watched);
     signal(SIGCHLD, SIG_DFL); /* ignored, children could not be waited for */
-    if (cli_store(cli, LARDER_STORE_CREATE, &store, &e) < 0)
+    if (cli_store(cli, image_store_flags(argv[0]), &store, &e) < 0)
         return cli_fail(cli, &e);
     /* NOENT after a get that worked: gc was faster than the lease. */
     for (int attempt = 1;; attempt++) {

@@ -149,13 +149,15 @@ static int judge(struct get_run *run, struct http_client *client, struct image_p
                   "image %s: no usable copy here, and offline was asked for", run->entry.name);
         goto out;
     }
+    buf_reset(&why);
     if (image_judge_fresh(run->store, client, &run->entry, &run->fresh, published, &why,
                           &run->trouble) < 0) {
         run->fresh = LARDER_VERDICT_UNKNOWN;
         goto out;
     }
     error_clear(&run->trouble);
-    if (run->fresh == LARDER_VERDICT_OUTDATED && why.n > 0)
+    if (run->fresh == LARDER_VERDICT_OUTDATED && run->entry.digest.alg != LARDER_DIGEST_NONE &&
+        why.n > 0)
         store_note(run->store, "image %s: outdated: %s", run->entry.name, why.p);
 out:
     buf_done(&why);

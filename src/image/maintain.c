@@ -144,6 +144,8 @@ static void collect_garbage(struct maintain_run *run)
     struct larder_error one = LARDER_ERROR_INIT;
     options.keep_for_ns = run->options->keep_for_ns;
     options.max_size_bytes = run->options->max_size_bytes;
+    options.keep_partial_ns = run->options->keep_partial_ns;
+    options.max_quarantine_bytes = run->options->max_quarantine_bytes;
     options.dry_run = run->options->dry_run;
     options.removed = removed;
     options.arg = run;
