@@ -222,6 +222,7 @@ static void *worker_main(void *arg)
 
 /* --- the caller's thread --- */
 
+/* Beside running workers: the fd of a job that opens itself is theirs. */
 static uint64_t total_bytes(const struct hash_job *jobs, size_t count)
 {
     uint64_t total = 0;
@@ -230,10 +231,10 @@ static uint64_t total_bytes(const struct hash_job *jobs, size_t count)
         struct stat st;
         if (jobs[i].expected_bytes)
             total += jobs[i].expected_bytes;
+        else if (jobs[i].open || jobs[i].close)
+            return 0;
         else if (jobs[i].fd >= 0 && fstat(jobs[i].fd, &st) == 0 && st.st_size > 0)
             total += (uint64_t)st.st_size;
-        else if (jobs[i].fd < 0)
-            return 0;
     }
     return total;
 }

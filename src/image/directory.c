@@ -387,6 +387,7 @@ int directory_judge(struct larder_store *store, struct directory *dir, bool deep
                                         .close = close_image,
                                         .alg_bits = HASH_BIT(image->wanted->alg),
                                         .object = image->path,
+                                        .expected_bytes = (uint64_t)image->st.st_size,
                                         .arg = &judges[count]};
         count++;
     }

@@ -98,6 +98,7 @@ static struct hash_job *job_for(struct verify_run *run, const struct image_entry
                              .close = close_blob,
                              .alg_bits = HASH_BIT(entry->digest.alg),
                              .object = entry->name,
+                             .expected_bytes = entry->size_bytes,
                              .arg = deep};
     return job;
 }

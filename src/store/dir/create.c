@@ -26,8 +26,9 @@
 
 static const char *owner_name(uid_t uid, char out[64])
 {
-    const struct passwd *pw = getpwuid(uid);
-    if (pw)
+    struct passwd entry, *pw = NULL;
+    char text[1024];
+    if (getpwuid_r(uid, &entry, text, sizeof(text), &pw) == 0 && pw)
         snprintf(out, 64, "%s (uid %u)", pw->pw_name, (unsigned)uid);
     else
         snprintf(out, 64, "uid %u", (unsigned)uid);

@@ -135,37 +135,47 @@ static int check_owner(struct larder_store *store, enum store_place place, int f
                      store->path, place_names[place], (unsigned)st.st_uid, (unsigned)store->owner);
 }
 
+/* Opens the place's directory, or makes it. */
+static int open_place(struct larder_store *store, enum store_place place, int *ret_fd,
+                      struct larder_error *e)
+{
+    const char *name = place_names[place];
+    int fd = open_no_links(store->places[STORE_ROOT], name);
+    int r;
+    if (fd >= 0) {
+        *ret_fd = fd;
+        return 0;
+    }
+    switch (errno) {
+    case ENOENT:
+        if (store->is_read_only)
+            return error_errno(e, errno, "%s/%s", store->path, name);
+        r = store_place_make(store, place, ret_fd, e);
+        return r < 0 ? error_context(e, "store %s", store->path) : 0;
+    case ELOOP:
+        return error_set(e, LARDER_UNSAFE,
+                         "%s/%s: a symbolic link, expected a directory (links inside a store are "
+                         "not followed)",
+                         store->path, name);
+    case ENOTDIR:
+        return error_set(e, LARDER_UNSAFE, "%s/%s: not a directory", store->path, name);
+    default:
+        return error_errno(e, errno, "%s/%s", store->path, name);
+    }
+}
+
 int store_place(struct larder_store *store, enum store_place place, int *ret_dirfd,
                 struct larder_error *e)
 {
+    CLEANUP_CLOSE int fd = -1;
     if (store->places[place] >= 0) {
         *ret_dirfd = store->places[place];
         return 0;
     }
-    const char *name = place_names[place];
-    CLEANUP_CLOSE int fd = open_no_links(store->places[STORE_ROOT], name);
-    if (fd < 0) {
-        int r;
-        switch (errno) {
-        case ENOENT:
-            if (store->is_read_only)
-                return error_errno(e, errno, "%s/%s", store->path, name);
-            r = store_place_make(store, place, &fd, e);
-            if (r < 0)
-                return error_context(e, "store %s", store->path);
-            break;
-        case ELOOP:
-            return error_set(e, LARDER_UNSAFE,
-                             "%s/%s: a symbolic link, expected a directory (links inside a store "
-                             "are not followed)",
-                             store->path, name);
-        case ENOTDIR:
-            return error_set(e, LARDER_UNSAFE, "%s/%s: not a directory", store->path, name);
-        default:
-            return error_errno(e, errno, "%s/%s", store->path, name);
-        }
-    }
-    int r = check_owner(store, place, fd, e);
+    int r = open_place(store, place, &fd, e);
+    if (r < 0)
+        return r;
+    r = check_owner(store, place, fd, e);
     if (r < 0)
         return r;
     store->places[place] = TAKE_FD(fd);
