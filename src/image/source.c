@@ -76,6 +76,33 @@ static int ask_local(const char *path, struct source_state *ret, struct larder_e
     return 0;
 }
 
+/* A question that failed in a way that may pass is asked once more; what it stands for is a copy
+ * that is here. */
+static int ask_head(struct http_client *client, const char *url, struct http_response *ret,
+                    struct larder_error *e)
+{
+    const struct http_request request = {.method = HTTP_HEAD, .url = url, .no_cache = true};
+    struct larder_error why = LARDER_ERROR_INIT;
+    int r = -1;
+    for (int tries = 0; tries < 2; tries++) {
+        struct http_response response = {0};
+        error_clear(&why);
+        r = http_perform(client, &request, &response, &why);
+        if (r == 0 && response.status >= 200 && response.status <= 299) {
+            *ret = response;
+            return 0;
+        }
+        if (r == 0)
+            r = http_status_error(url, response.status, &why);
+        http_response_done(&response);
+        if (!http_is_transient(&why))
+            break;
+    }
+    if (e)
+        *e = why;
+    return r;
+}
+
 int source_state_ask(struct larder_store *store, struct http_client *client,
                      const struct image_entry *entry, struct source_state *ret,
                      struct larder_error *e)
@@ -84,10 +111,7 @@ int source_state_ask(struct larder_store *store, struct http_client *client,
     if (!source_is_url(entry->source))
         return ask_local(entry->source, ret, e);
     struct http_response response = {0};
-    struct http_request request = {.method = HTTP_HEAD, .url = entry->source, .no_cache = true};
-    struct buf none = BUF_INIT(1);
-    int r = http_get_text(client, &request, &none, &response, e);
-    buf_done(&none);
+    int r = ask_head(client, entry->source, &response, e);
     if (r < 0)
         return r;
     ret->etag = TAKE_PTR(response.etag);
