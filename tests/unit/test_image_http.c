@@ -47,7 +47,8 @@ static void put(const char *name, const void *data, size_t n)
 {
     static time_t when = 1700000000;
     server_file(&server, name, data, n);
-    const struct timespec times[2] = {{++when, 0}, {when, 0}};
+    when++;
+    const struct timespec times[2] = {{when, 0}, {when, 0}};
     assert_int_equal(utimensat(AT_FDCWD, server_path(&server, name), times, 0), 0);
 }
 
