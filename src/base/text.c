@@ -9,7 +9,7 @@
 /* Room for a suffix (".tmp-...", ".json") below the 255 bytes of a file name. */
 #define FILENAME_BYTES_MAX 200
 
-static int hex_value(char c)
+int hex_value(char c)
 {
     if (c >= '0' && c <= '9')
         return c - '0';

@@ -12,6 +12,8 @@
 #include "base/buf.h"
 #include "base/slice.h"
 
+/* 0 to 15 of a hex digit of any case; -1 for anything else. */
+int hex_value(char c);
 /* Hex of any case; false unless exactly 2 * n digits. */
 bool hex_decode(struct slice hex, uint8_t *ret, size_t n);
 /* Lower case; out holds 2 * n + 1. */

@@ -7,6 +7,7 @@
 
 #include "base/clock.h"
 #include "base/error.h"
+#include "base/text.h"
 #include "base/slice.h"
 #include "net/http.h"
 #include "net/url.h"
@@ -52,17 +53,6 @@ int url_check(const char *url, struct larder_error *e)
     if ((at ? at + 1 : authority) == end)
         return error_set(e, LARDER_INVAL, "url: has no host");
     return 0;
-}
-
-static int hex_value(char c)
-{
-    if (c >= '0' && c <= '9')
-        return c - '0';
-    if (c >= 'a' && c <= 'f')
-        return c - 'a' + 10;
-    if (c >= 'A' && c <= 'F')
-        return c - 'A' + 10;
-    return -1;
 }
 
 /* A percent sequence that is none stays as it is; %00 too: results are C strings. */

@@ -54,7 +54,7 @@ static void test_sidecars(void **state)
         "sha256sum x.qcow2 >x.qcow2.checksum",
         "sha256sum --tag x.qcow2 >x.qcow2.CHECKSUM",
         "sha256sum \"$PWD/x.qcow2\" >x.qcow2.sha256",
-        "sha256sum /../$PWD/x.qcow2 | sed 's|/.*/|/root/system_imaging/disk/|' >x.qcow2.sha256",
+        "sha256sum /../$PWD/x.qcow2 | sed 's|/.*/|/srv/system_imaging/disk/|' >x.qcow2.sha256",
         "sha256sum x.qcow2 | cut -c1-64 | tr -d '\\n' >x.qcow2.sha256sum",
         "md5sum x.qcow2 >x.qcow2.md5",
         "sha256sum x.qcow2 >SHA256SUMS",
