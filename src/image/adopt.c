@@ -142,7 +142,7 @@ static int fill_entry(const struct directory_image *image, const struct hash_job
 static bool was_adopted(const struct adopt_run *run, const struct directory_image *image)
 {
     CLEANUP_ENTRY struct image_entry entry;
-    enum blob_state state;
+    enum blob_state state = BLOB_MISSING;
     image_entry_init(&entry);
     if (image_entry_read(run->store, image->name, &entry, NULL) < 0 || !entry.etag ||
         strcmp(entry.source, image->path) ||
@@ -159,7 +159,7 @@ static int publish(struct adopt_run *run, const struct directory_image *image,
     CLEANUP_CLOSE int entry_lock = -1;
     CLEANUP_CLOSE int gc_lock = -1;
     struct image_entry old;
-    struct image_probe probe;
+    struct image_probe probe = {0};
     struct hash_job job;
     struct stat st;
     char lock_name[64];

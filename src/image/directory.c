@@ -196,7 +196,7 @@ static int load_sums(const struct directory *dir, const struct listing *list,
 /* Files that no checksum file lists are shown only when they look like an image. */
 static bool looks_like_image(const struct directory *dir, const char *name, const struct stat *st)
 {
-    struct image_probe probe;
+    struct image_probe probe = {0};
     CLEANUP_CLOSE int fd = openat(dir->fd, name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
     if (fd < 0)
         return true; /* cannot be told: show it */

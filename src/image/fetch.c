@@ -391,7 +391,7 @@ static int publish(struct fetch_run *run, int *ret_gc_lock, struct larder_error 
     struct image_entry *entry = run->entry;
     struct transfer *t = &run->transfer;
     struct temp_file *result = t->unpacked != UNPACK_NONE ? &run->unpacked : &run->source;
-    struct image_probe probe;
+    struct image_probe probe = {0};
     CLEANUP_CLOSE int lock = -1;
     bool existed = false;
     int r = image_probe_fd(result->fd, t->result_bytes, entry->format, entry->allow_backing,
@@ -426,8 +426,8 @@ static int take_existing(struct fetch_run *run, int *ret_gc_lock, struct larder_
 {
     const struct larder_digest *digest = &run->published->digests.by_alg[LARDER_DIGEST_SHA256];
     struct image_entry *entry = run->entry;
-    struct image_probe probe;
-    enum blob_state state;
+    struct image_probe probe = {0};
+    enum blob_state state = BLOB_MISSING;
     struct stat st;
     CLEANUP_CLOSE int fd = -1;
     CLEANUP_CLOSE int lock = -1;

@@ -97,7 +97,7 @@ static int try_hit(struct get_run *run, struct larder_error *e)
     if (run->entry.digest.alg == LARDER_DIGEST_NONE || run->entry.is_invalidated)
         return 0;
     CLEANUP_CLOSE int lock = -1;
-    enum blob_state state;
+    enum blob_state state = BLOB_MISSING;
     struct stat st;
     if (!store_is_read_only(run->store)) {
         int r = store_lock(run->store, "gc", false, true, &lock, e);

@@ -80,7 +80,7 @@ int larder_image_overlay(struct larder_store *store, const struct larder_image_r
 {
     char id[LARDER_LEASE_ID_BYTES] = "";
     CLEANUP_CLOSE int base = -1;
-    struct image_probe probe;
+    struct image_probe probe = {0};
     CLEANUP_CLOSE int fd = -1;
     int r = open_image(store, image, &base, e);
     if (r == 0)

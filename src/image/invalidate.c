@@ -53,7 +53,7 @@ static int delete_if_free(struct invalidate_run *run, const struct larder_digest
 {
     struct find_item find = {.digest = digest, .name = ""};
     unsigned flags = 0;
-    int dirfd;
+    int dirfd = -1;
     int r = quarantine_each(run->store, find_quarantined, &find, run->e);
     if (r == 0)
         r = store_place(run->store, STORE_QUARANTINE, &dirfd, run->e);
@@ -201,7 +201,7 @@ static int each_entry(void *arg, const char *name)
 /* A digest that no entry names: the blob itself. */
 static int invalidate_bare_blob(struct invalidate_run *run)
 {
-    enum blob_state state;
+    enum blob_state state = BLOB_MISSING;
     bool is_deferred = false;
     char text[LARDER_DIGEST_TEXT_BYTES];
     larder_digest_format(&run->digest, text);

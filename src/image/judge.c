@@ -18,7 +18,7 @@ int image_judge_local(struct larder_store *store, const struct image_entry *entr
                       enum larder_verdict *ret, struct larder_digest *ret_actual, struct buf *why,
                       struct larder_error *e)
 {
-    enum blob_state state;
+    enum blob_state state = BLOB_MISSING;
     struct stat st;
     if (entry->digest.alg == LARDER_DIGEST_NONE) {
         buf_puts(why, "nothing fetched yet");

@@ -46,7 +46,7 @@ static int judge_shown(struct larder_store *store, const struct image_entry *ent
                        struct larder_image_info *info, const char **ret_reason,
                        struct larder_error *e)
 {
-    enum blob_state state;
+    enum blob_state state = BLOB_MISSING;
     struct stat st = {0};
     struct memo memo = {0};
     int64_t last_used_ns = 0;

@@ -146,7 +146,7 @@ static int find_detached(struct sums_run *run, const char *sums_url, struct buf 
     for (size_t i = 0; i < ARRAY_LEN(signature_suffixes); i++) {
         CLEANUP_FREE char *where = NULL;
         CLEANUP(http_response_done) struct http_response response = {0};
-        enum got got;
+        enum got got = GOT_NOTHING;
         if (asprintf(&where, "%s%s", sums_url, signature_suffixes[i]) < 0) {
             where = NULL;
             return error_nomem(e);
@@ -252,7 +252,7 @@ static int try_one(struct sums_run *run, const char *where, bool is_given, bool 
     CLEANUP(http_response_done) struct http_response response = {0};
     CLEANUP(checksum_file_freep) struct checksum_file *sums = NULL;
     struct checksum_match match;
-    enum got got;
+    enum got got = GOT_NOTHING;
     *ret = TRIED_NOT_HERE;
     forget_candidate(&run->published);
     int r =

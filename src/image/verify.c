@@ -169,7 +169,7 @@ static void judge_hashed(struct verify_run *run, struct candidate *c, struct lar
 static void condemn(struct verify_run *run, struct candidate *c, const struct larder_digest *actual)
 {
     enum condemn_result how = CONDEMN_GONE;
-    enum blob_state state;
+    enum blob_state state = BLOB_MISSING;
     struct stat st;
     if (store_is_read_only(run->store) ||
         blob_check(run->store, &c->entry.digest, &state, &st, NULL, NULL) < 0 ||
