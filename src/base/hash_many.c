@@ -222,7 +222,7 @@ static void *worker_main(void *arg)
 
 /* --- the caller's thread --- */
 
-/* Beside running workers: the fd of a job that opens itself is theirs. */
+/* Before the workers start: afterwards the descriptors are theirs. 0: unknown. */
 static uint64_t total_bytes(const struct hash_job *jobs, size_t count)
 {
     uint64_t total = 0;
@@ -231,9 +231,9 @@ static uint64_t total_bytes(const struct hash_job *jobs, size_t count)
         struct stat st;
         if (jobs[i].expected_bytes)
             total += jobs[i].expected_bytes;
-        else if (jobs[i].open || jobs[i].close)
+        else if (jobs[i].fd < 0)
             return 0;
-        else if (jobs[i].fd >= 0 && fstat(jobs[i].fd, &st) == 0 && st.st_size > 0)
+        else if (fstat(jobs[i].fd, &st) == 0 && st.st_size > 0)
             total += (uint64_t)st.st_size;
     }
     return total;
@@ -255,9 +255,8 @@ static void report(struct pool *p, const struct hash_many_options *o, uint64_t t
 }
 
 /* Waits for the workers; callbacks are made without the lock. */
-static void watch(struct pool *p, const struct hash_many_options *o)
+static void watch(struct pool *p, const struct hash_many_options *o, uint64_t total)
 {
-    uint64_t total = o->observer && o->observer->progress ? total_bytes(p->jobs, p->count) : 0;
     const char *object = p->count ? p->jobs[0].object : NULL;
     int64_t due = clock_monotonic_ns() + REPORT_NS;
 
@@ -373,9 +372,10 @@ int hash_many(struct hash_job *jobs, size_t count, const struct hash_many_option
         p.unused = &lanes[i];
     }
     pool_init(&p, o);
+    uint64_t total = o->observer && o->observer->progress ? total_bytes(jobs, count) : 0;
     unsigned started = start_workers(&p, workers, threads);
     if (started)
-        watch(&p, o);
+        watch(&p, o, total);
     for (unsigned i = 0; i < started; i++)
         pthread_join(threads[i], NULL);
     for (unsigned i = 0; i < ARRAY_LEN(lanes); i++)

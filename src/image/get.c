@@ -20,7 +20,7 @@
 #include "image/service.h"
 #include "store/dir/blob.h"
 #include "store/dir/ref.h"
-#include "store/maintain.h"
+#include "store/condemn.h"
 
 struct get_run {
     struct larder_store *store;
@@ -114,20 +114,49 @@ static int try_hit(struct get_run *run, struct larder_error *e)
     return 1;
 }
 
-/* Bytes that are wrong go away before anything else: nobody may be handed them meanwhile. */
-static int condemn_local(struct get_run *run, const struct larder_digest *actual, const char *why,
+/*
+ * Bytes that are wrong go away before anything else: nobody may be handed them meanwhile. found is
+ * the file that was judged: another entry of the same blob may have brought good bytes since, then
+ * *ret_how is CONDEMN_GONE and nothing was done.
+ */
+static int condemn_local(struct get_run *run, const struct larder_digest *actual,
+                         const struct stat *found, const char *why, enum condemn_result *ret_how,
                          struct larder_error *e)
 {
     char want[LARDER_DIGEST_TEXT_BYTES];
-    bool was_moved = false;
-    int r = store_condemn(run->store, &run->entry.digest, actual, why, store_users(run->store),
-                          &was_moved, e);
+    int r = condemn_blob(run->store, &run->entry.digest, actual, why, store_users(run->store),
+                         found, ret_how, e);
     if (r < 0)
         return error_context(e, "image %s: quarantine", run->entry.name);
-    store_warn(run->store, "image %s: corrupt: %s, expected %s; %s", run->entry.name, why,
-               larder_digest_format(&run->entry.digest, want),
-               was_moved ? "moved to quarantine"
-                         : "marked, and left where it is: an overlay needs its path");
+    if (*ret_how != CONDEMN_GONE)
+        store_warn(run->store, "image %s: corrupt: %s, expected %s; %s", run->entry.name, why,
+                   larder_digest_format(&run->entry.digest, want),
+                   *ret_how == CONDEMN_MOVED
+                       ? "moved to quarantine"
+                       : "marked, and left where it is: an overlay needs its path");
+    return 0;
+}
+
+/* L against R, and what follows from corrupt bytes. */
+static int judge_bytes(struct get_run *run, struct buf *why, struct larder_error *e)
+{
+    enum condemn_result how = CONDEMN_GONE;
+    for (int attempt = 0; attempt < 3 && how == CONDEMN_GONE; attempt++) {
+        struct larder_digest actual = {0};
+        enum blob_state state;
+        struct stat found = {0};
+        int r = 0;
+        buf_reset(why);
+        if (run->entry.digest.alg != LARDER_DIGEST_NONE)
+            r = blob_check(run->store, &run->entry.digest, &state, &found, NULL, e);
+        if (r == 0)
+            r = image_judge_local(run->store, &run->entry, false, &run->local, &actual, why, e);
+        if (r < 0 || run->local != LARDER_VERDICT_CORRUPT)
+            return r;
+        r = condemn_local(run, &actual, &found, why->p ? why->p : "wrong bytes", &how, e);
+        if (r < 0)
+            return r;
+    }
     return 0;
 }
 
@@ -135,10 +164,7 @@ static int judge(struct get_run *run, struct http_client *client, struct image_p
                  struct larder_error *e)
 {
     struct buf why = BUF_INIT(1024);
-    struct larder_digest actual = {0};
-    int r = image_judge_local(run->store, &run->entry, false, &run->local, &actual, &why, e);
-    if (r == 0 && run->local == LARDER_VERDICT_CORRUPT)
-        r = condemn_local(run, &actual, why.p ? why.p : "wrong bytes", e);
+    int r = judge_bytes(run, &why, e);
     if (r < 0)
         goto out;
     bool is_usable = run->local == LARDER_VERDICT_VALID && !run->entry.is_invalidated;
