@@ -93,18 +93,21 @@ int image_http_client(struct larder_store *store, const struct image_entry *entr
                       struct http_client **ret, struct larder_error *e)
 {
     const struct image_context *context = image_context_get(store);
-    bool is_remote =
-        source_is_url(entry->source) || (entry->checksum && source_is_url(entry->checksum));
+    /* Sums elsewhere, or the mirror that they lead to, are no place for the source's secrets. */
+    const char *origin = source_is_url(entry->source)                        ? entry->source
+                         : entry->checksum && source_is_url(entry->checksum) ? entry->checksum
+                                                                             : NULL;
     if (!context)
         return error_nomem(e);
     *ret = NULL;
-    if (!is_remote)
+    if (!origin)
         return 0;
     const struct http_options options = {
         .connect_timeout_ns = context->net.connect_timeout_ns,
         .stall_timeout_ns = context->net.stall_timeout_ns,
         .retries = context->net.retries,
         .header_file = entry->header_file ? entry->header_file : context->net.header_file,
+        .header_origin = origin,
         .ca_file = context->net.ca_file,
         .observer = store_observer(store),
     };

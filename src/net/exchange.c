@@ -17,6 +17,7 @@
 #include "base/clock.h"
 #include "base/error.h"
 #include "base/text.h"
+#include "net/url.h"
 
 #define TICK_NS       (100 * NS_PER_MS)
 #define RECEIVE_BYTES (512L * 1024) /* libcurl's maximum in 7.88; its 16 KiB cost 1.5 x CPU */
@@ -142,7 +143,9 @@ static struct curl_slist *request_headers(const struct exchange *x, bool *is_ok)
         list = append(lib, list, is_ok, "If-Modified-Since: ", request->if_modified_since);
     if (request->no_cache)
         list = append(lib, list, is_ok, "Cache-Control: ", "no-cache");
-    for (size_t i = 0; x->has_secrets && i < x->client->headers.n; i++)
+    const char *origin = x->client->header_origin;
+    bool has_headers = x->has_secrets && (!origin || url_same_origin(origin, x->url));
+    for (size_t i = 0; has_headers && i < x->client->headers.n; i++)
         list = append(lib, list, is_ok, x->client->headers.lines[i], "");
     return list;
 }

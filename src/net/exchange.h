@@ -22,6 +22,7 @@ struct http_client {
     char *ca_file;    /* NULL: libcurl's own */
     char *netrc_file; /* NULL: none is read */
     struct header_list headers;
+    char *header_origin; /* URL; NULL: any */
     const struct larder_observer *observer;
 };
 

@@ -19,6 +19,9 @@
 #define CONNECT_TIMEOUT_NS (20 * NS_PER_S)
 #define STALL_TIMEOUT_NS   (30 * NS_PER_S)
 #define REDIRECTS_MAX      10
+/* A small document that drips keeps somebody waiting, with an entry locked, however often a byte
+ * comes. */
+#define TEXT_TIMEOUT_NS (120 * NS_PER_S)
 
 /* What messages call a URL by. */
 #define URL_SHOWN_MAX_BYTES 512
@@ -87,6 +90,8 @@ int http_client_new(const struct http_options *options, struct http_client **ret
                        &client->ca_file, e);
     if (rc == 0 && !options->no_netrc)
         rc = find_netrc(&client->netrc_file, e);
+    if (rc == 0)
+        rc = copy_text(options->header_origin, &client->header_origin, e);
     if (rc == 0 && options->header_file)
         rc = header_file_read(options->header_file, options->observer, &client->headers, e);
     if (rc < 0)
@@ -108,6 +113,7 @@ void http_client_free(struct http_client *client)
     header_list_done(&client->headers);
     free(client->ca_file);
     free(client->netrc_file);
+    free(client->header_origin);
     free(client);
 }
 
@@ -275,11 +281,16 @@ bool http_is_transient(const struct larder_error *e)
 
 /* ---- small documents ---- */
 
+struct text_get {
+    struct buf *out;
+    int64_t deadline_ns; /* monotonic */
+};
+
 static int text_body(void *arg, const void *data, size_t n, struct larder_error *e)
 {
-    struct buf *out = arg;
-    buf_append(out, data, n);
-    return buf_failed(out, e);
+    const struct text_get *get = arg;
+    buf_append(get->out, data, n);
+    return buf_failed(get->out, e);
 }
 
 static int text_head(void *arg, const struct http_response *response, struct larder_error *e)
@@ -289,6 +300,16 @@ static int text_head(void *arg, const struct http_response *response, struct lar
     if (response->status == 200 && coding && strcasecmp(coding, "identity") != 0)
         return error_set(e, LARDER_PROTO, "the server encoded it (%.40s) unasked", coding);
     return 0;
+}
+
+static int text_tick(void *arg, struct larder_error *e)
+{
+    const struct text_get *get = arg;
+    char text[32];
+    if (clock_monotonic_ns() < get->deadline_ns)
+        return 0;
+    return error_errno_code(e, LARDER_UNREACHABLE, ETIMEDOUT, "not complete after %s",
+                            duration_format(TEXT_TIMEOUT_NS, text));
 }
 
 static bool is_text_answer(const struct http_request *request, int status)
@@ -301,12 +322,13 @@ int http_get_text(struct http_client *client, const struct http_request *request
                   struct http_response *ret, struct larder_error *e)
 {
     struct http_request own = *request;
-    own.method = HTTP_GET;
+    struct text_get get = {out, 0};
     own.range_start = 0;
-    own.head = text_head;
+    /* What a HEAD says of the coding is about an object that nobody reads here. */
+    own.head = request->method == HTTP_HEAD ? NULL : text_head;
     own.body = text_body;
-    own.arg = out;
-    own.tick = NULL;
+    own.tick = text_tick;
+    own.arg = &get;
     own.max_body_bytes = out->max_bytes;
 
     struct retry retry;
@@ -315,6 +337,7 @@ int http_get_text(struct http_client *client, const struct http_request *request
         struct http_response response = {0};
         struct larder_error failure = LARDER_ERROR_INIT;
         buf_reset(out);
+        get.deadline_ns = clock_monotonic_ns() + TEXT_TIMEOUT_NS;
         int rc = http_perform(client, &own, &response, &failure);
         if (rc == 0 && is_text_answer(request, response.status)) {
             *ret = response;

@@ -26,9 +26,10 @@ struct http_options {
     unsigned retries;           /* of requests that failed in a way that may pass */
     int64_t retry_wait_ns;      /* first backoff, doubled with jitter; 0: 500 ms */
     const char
-        *header_file;    /* extra request headers "Name: value", sent to the first origin only */
-    bool no_netrc;       /* else ~/.netrc or $NETRC */
-    const char *ca_file; /* NULL: the system's */
+        *header_file; /* extra request headers "Name: value", sent to the first origin only */
+    const char *header_origin; /* URL: and only when that is this one's; NULL: to any first one */
+    bool no_netrc;             /* else ~/.netrc or $NETRC */
+    const char *ca_file;       /* NULL: the system's */
     const struct larder_observer *observer;
 };
 
@@ -99,9 +100,10 @@ int http_status_error(const char *url, int status, struct larder_error *e);
  */
 bool http_is_transient(const struct larder_error *e);
 
-/* Small document into out (limit: out->max_bytes), with retries; the request's own head and body
- * callbacks are not used. 200, or 304 with if_none_match or if_modified_since; else
- * http_status_error. PROTO when the server encoded it. On failure out may hold a part. */
+/* Small document into out (limit: out->max_bytes), with retries and a limit of two minutes for each
+ * try; or, with HTTP_HEAD, its head only. The request's own callbacks are not used. 200, or 304
+ * with if_none_match or if_modified_since; else http_status_error. PROTO when the server encoded
+ * it. On failure out may hold a part. */
 int http_get_text(struct http_client *client, const struct http_request *request, struct buf *out,
                   struct http_response *ret, struct larder_error *e);
 
