@@ -27,7 +27,7 @@ struct fetch_run {
     struct http_client *client;
     struct image_entry *entry;
     struct image_published *published;
-    const char *url;           /* NULL: local */
+    char *url;                 /* ours: published may be replaced meanwhile; NULL: local */
     char key[64];              /* partial's name */
     struct temp_file source;   /* the bytes as fetched */
     struct temp_file unpacked; /* when they are unpacked */
@@ -260,6 +260,26 @@ static int inconsistent(const struct fetch_run *run, struct larder_error *e)
 }
 
 /*
+ * Sums that contradicted the bytes a moment ago and are gone now (a server that answers 403 or 404
+ * to a query it does not know) must not make the bytes good.
+ */
+static int ask_again(struct fetch_run *run, const struct image_entry *afresh,
+                     struct larder_error *e)
+{
+    struct image_published again = {0};
+    int r = image_sums_ask(run->store, run->client, afresh, true, &again, e);
+    if (r < 0)
+        return r;
+    if (!digest_set_strongest(&again.digests)) {
+        image_published_done(&again);
+        return 0;
+    }
+    image_published_done(run->published);
+    *run->published = again;
+    return 0;
+}
+
+/*
  * The torn-publication protocol: sums and image are separate objects that upstream replaces one
  * after the other, with caches in between.
  */
@@ -277,7 +297,7 @@ static int transfer_consistent(struct fetch_run *run, struct larder_error *e)
     if (!image_checksum_is_literal(run->entry->checksum)) {
         struct image_entry afresh = *run->entry; /* borrowed: without validators, so no 304 */
         afresh.sums_etag = afresh.sums_last_modified = NULL;
-        r = image_sums_ask(run->store, run->client, &afresh, true, run->published, e);
+        r = ask_again(run, &afresh, e);
         if (r < 0)
             return r;
         if (!is_short && matches(run))
@@ -443,7 +463,9 @@ static int take_existing(struct fetch_run *run, int *ret_gc_lock, struct larder_
         r = blob_check(run->store, digest, &state, &st, NULL, e);
     if (r < 0 || state != BLOB_GOOD) /* gone or touched a moment ago: fetch */
         return r;
-    r = larder_blob_open(run->store, digest, &fd, e);
+    /* Not larder_blob_open: should the file change right now, that would wait for locks/gc, which
+     * is ours already. */
+    r = blob_fd(run->store, digest, &fd, &st, e);
     if (r == 0)
         r = image_probe_fd(fd, (uint64_t)st.st_size, entry->format, entry->allow_backing,
                            entry->source, &probe, e);
@@ -477,13 +499,18 @@ int image_fetch(struct larder_store *store, struct http_client *client, struct i
                             .published = published,
                             .source = TEMP_FILE_INIT,
                             .unpacked = TEMP_FILE_INIT};
-    if (source_is_url(entry->source))
-        run.url = published->base_url ? published->base_url : entry->source;
+    if (source_is_url(entry->source)) {
+        run.url = strdup(published->base_url ? published->base_url : entry->source);
+        if (!run.url)
+            return error_nomem(e);
+    }
     /* Two entries of one source share its partial: the second waits, then finds the bytes. */
     store_lock_name("url", entry->source, lock_name);
     int r = store_lock(store, lock_name, true, true, &url_lock, e);
-    if (r < 0)
+    if (r < 0) {
+        free(run.url);
         return r;
+    }
     snprintf(run.key, sizeof(run.key), "%s", lock_name);
     r = take_existing(&run, ret_gc_lock, e);
     if (r == 0) {
@@ -497,5 +524,6 @@ int image_fetch(struct larder_store *store, struct http_client *client, struct i
     else
         temp_drop(&run.source);
     http_response_done(&run.transfer.response);
+    free(run.url);
     return r < 0 ? r : 0;
 }

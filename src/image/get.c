@@ -50,9 +50,13 @@ static bool wants_upstream(const struct get_run *run)
 {
     if (run->options->offline)
         return false;
-    if (run->entry.checked_ns >= run->started_ns && !run->entry.changed_ns)
-        return false; /* somebody else asked while we waited for the lock */
-    return run->options->refresh || image_entry_is_due(&run->entry, clock_realtime_ns());
+    int64_t now_ns = clock_realtime_ns();
+    /* Somebody else asked while we waited for the lock. (An answer from the future, before the
+     * clock was set back, is none of these.) */
+    if (run->entry.checked_ns >= run->started_ns && run->entry.checked_ns <= now_ns &&
+        !run->entry.changed_ns)
+        return false;
+    return run->options->refresh || image_entry_is_due(&run->entry, now_ns);
 }
 
 static int fill_result(const struct get_run *run, struct larder_image_result *ret,
@@ -182,6 +186,10 @@ static int judge(struct get_run *run, struct http_client *client, struct image_p
         goto out;
     }
     error_clear(&run->trouble);
+    if (run->fresh == LARDER_VERDICT_UNKNOWN && is_usable) {
+        error_set(&run->trouble, LARDER_GONE, "image %s: %s", run->entry.name, why.p ? why.p : "");
+        error_hint(&run->trouble, "if it is gone for good, remove the entry and add it again");
+    }
     if (run->fresh == LARDER_VERDICT_OUTDATED && run->entry.digest.alg != LARDER_DIGEST_NONE &&
         why.n > 0)
         store_note(run->store, "image %s: outdated: %s", run->entry.name, why.p);

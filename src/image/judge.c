@@ -158,6 +158,22 @@ static int compare_validators(struct larder_store *store, struct http_client *cl
     return 0;
 }
 
+/* The image itself may be gone with its sums; is it there, nothing tells whether it is the same. */
+static int judge_without_lost_sums(struct larder_store *store, struct http_client *client,
+                                   const struct image_entry *entry, enum larder_verdict *ret,
+                                   struct buf *why, struct larder_error *e)
+{
+    struct source_state now = {0};
+    int r = source_state_ask(store, client, entry, &now, e);
+    source_state_done(&now);
+    if (r < 0)
+        return r;
+    buf_printf(why, "checksum file %s is not there any more, nor another one",
+               entry->sums_url ? entry->sums_url : "beside it");
+    *ret = LARDER_VERDICT_UNKNOWN;
+    return 0;
+}
+
 int image_judge_fresh(struct larder_store *store, struct http_client *client,
                       struct image_entry *entry, enum larder_verdict *ret,
                       struct image_published *ret_published, struct buf *why,
@@ -174,7 +190,9 @@ int image_judge_fresh(struct larder_store *store, struct http_client *client,
         r = image_sums_ask(store, client, entry, false, &published, e);
     if (r < 0)
         return r;
-    if (has_local && ask_sums && published.is_unchanged)
+    if (has_local && published.is_lost)
+        r = judge_without_lost_sums(store, client, entry, &verdict, why, e);
+    else if (has_local && ask_sums && published.is_unchanged)
         r = compare_published(store, entry, &entry->published, &verdict, why, e);
     else if (has_local && ask_sums && digest_set_strongest(&published.digests))
         r = compare_published(store, entry, &published.digests, &verdict, why, e);
@@ -189,7 +207,7 @@ int image_judge_fresh(struct larder_store *store, struct http_client *client,
         return r;
     }
     int64_t now_ns = clock_realtime_ns();
-    if (has_local) {
+    if (has_local && verdict != LARDER_VERDICT_UNKNOWN) {
         entry->checked_ns = now_ns;
         entry->failed_ns = 0;
         entry->failed_code = LARDER_OK;

@@ -367,6 +367,12 @@ static int ask(struct sums_run *run, struct larder_error *e)
         r = entry->sums_url ? try_candidate(run, entry->sums_url, false, true, &tried, e) : 0;
         if (r == 0 && tried == TRIED_NOT_HERE)
             r = try_siblings(run, &tried, e);
+        /* Half a publication, or a server that hides them for an hour, is no reason to go on
+         * unverified: what they said last still holds. */
+        if (r == 0 && tried == TRIED_NOT_HERE && digest_set_strongest(&entry->published)) {
+            run->published.is_lost = true;
+            tried = TRIED_UNCHANGED;
+        }
     }
     if (r == 0 && tried == TRIED_UNCHANGED) {
         run->published.is_unchanged = true;

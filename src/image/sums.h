@@ -22,6 +22,7 @@ struct image_published {
     struct buf signature;      /* detached signature as it came; empty when clearsigned or none */
     char *etag, *last_modified;
     bool is_unchanged;  /* 304 to the validators of entry: digests are entry->published */
+    bool is_lost;       /* unchanged because no sums are there any more, but were */
     char *weak_warning; /* md5/sha1 only, name differs...; NULL */
     char *base_url;     /* the image beside sums that a redirect led to; NULL: the source itself */
 };

@@ -146,6 +146,7 @@ static void test_updated(void **state)
 static void test_updated_without_sums(void **state)
 {
     struct host *h = *state;
+    char path[512];
     host_image(h, "x.qcow2", 1);
     add(h, "x", LARDER_REFRESH_ALWAYS);
     gets(h, "x", LARDER_IMAGE_FETCHED, "x.qcow2", NULL);
@@ -159,19 +160,23 @@ static void test_updated_without_sums(void **state)
     assert_int_equal(h->fetches, 3);
     gets(h, "x", LARDER_IMAGE_HIT, "x.qcow2", NULL);
     assert_int_equal(h->fetches, 3);
-    /* Sums that appear, and go again. */
+    /* Sums that appear, and go again: from then on nothing unverified takes the place. */
     host_image(h, "x.qcow2", 3);
     host_sums(h, "SHA256SUMS", "x.qcow2", LARDER_DIGEST_SHA256);
     gets(h, "x", LARDER_IMAGE_UPDATED, "x.qcow2", NULL);
-    unlink(host_path(h, "SHA256SUMS"));
-    gets(h, "x", LARDER_IMAGE_HIT, "x.qcow2", NULL);
-    host_image(h, "x.qcow2", 4);
-    gets(h, "x", LARDER_IMAGE_UPDATED, "x.qcow2", NULL);
-    CLEANUP_ENTRY struct image_entry entry;
-    expect_ok(h, image_entry_read(h->store, "x", &entry, &h->e));
-    assert_null(entry.sums_url);
-    assert_null(digest_set_strongest(&entry.published));
     assert_int_equal(h->warnings, 0);
+    unlink(host_path(h, "SHA256SUMS"));
+    gets(h, "x", LARDER_IMAGE_STALE_OK, "x.qcow2", path);
+    host_shell(h, "mv x.qcow2 kept.qcow2");
+    host_image(h, "x.qcow2", 4);
+    gets(h, "x", LARDER_IMAGE_STALE_OK, "kept.qcow2", NULL);
+    assert_int_equal(h->warnings, 2);
+    /* A corrupt copy is mended by what the sums named, and by nothing else. */
+    flip_bit(path, 200000);
+    struct larder_image_result result = {0};
+    expect_code(h, larder_image_get(h->store, "x", NULL, &result, &h->e), LARDER_MISMATCH);
+    host_shell(h, "mv kept.qcow2 x.qcow2");
+    gets(h, "x", LARDER_IMAGE_FETCHED, "x.qcow2", NULL);
 }
 
 /* How the cached file is spoilt, and that the same call mends it. */
