@@ -439,6 +439,19 @@ static int take_text(const char *text, char **ret, struct larder_error *e)
     return text && !*ret ? error_nomem(e) : 0;
 }
 
+/* "sha256:..." with a slip is a digest with a slip, not the name of a file. */
+static int check_checksum(const char *checksum, struct larder_error *e)
+{
+    const char *colon = checksum ? strchr(checksum, ':') : NULL;
+    struct larder_digest digest;
+    if (!colon ||
+        larder_digest_alg_parse(checksum, (size_t)(colon - checksum)) == LARDER_DIGEST_NONE)
+        return 0;
+    return larder_digest_parse(checksum, (size_t)-1, &digest, e) < 0
+               ? error_context(e, "checksum")
+               : 0;
+}
+
 static int check_values(const struct larder_image_spec *spec, struct larder_error *e)
 {
     enum image_format format;
@@ -456,7 +469,8 @@ static int check_values(const struct larder_image_spec *spec, struct larder_erro
         strcmp(spec->unpack, "never"))
         return error_set(e, LARDER_INVAL, "image: unpack %s: expected auto, always or never",
                          spec->unpack);
-    return spec->format ? format_parse(spec->format, &format, e) : 0;
+    int r = check_checksum(spec->checksum, e);
+    return r == 0 && spec->format ? format_parse(spec->format, &format, e) : r;
 }
 
 static int from_spec(const struct larder_image_spec *spec, struct image_entry *entry,
