@@ -145,6 +145,61 @@ wait_for() {
     done
 }
 
+# make_image FILE SEED [MIB]: a qcow2 with MIB (1) mebibytes of data that SEED alone decides.
+make_image() {
+    "${PYTHON:-python3}" - "$1" "$2" "${3:-1}" <<'END'
+import hashlib, random, struct, sys
+
+path, seed, mib = sys.argv[1], sys.argv[2], int(sys.argv[3])
+cluster = 65536
+n = mib * 16
+data = random.Random(seed).randbytes(n * cluster)
+# Header, refcount table, refcount block, L1, L2, then the data: as qemu-img would lay it out.
+header = struct.pack(">4sIQIIQIIQQIIQQQQII", b"QFI\xfb", 3, 0, 0, 16, n * cluster, 0, 1,
+                     3 * cluster, cluster, 1, 0, 0, 0, 0, 0, 4, 104)
+out = bytearray((5 + n) * cluster)
+out[0:len(header)] = header
+struct.pack_into(">Q", out, cluster, 2 * cluster)
+for i in range(5 + n):
+    struct.pack_into(">H", out, 2 * cluster + 2 * i, 1)
+used = 1 << 63
+struct.pack_into(">Q", out, 3 * cluster, used | 4 * cluster)
+for i in range(n):
+    struct.pack_into(">Q", out, 4 * cluster + 8 * i, used | (5 + i) * cluster)
+out[5 * cluster:] = data
+with open(path, "wb") as f:
+    f.write(out)
+END
+}
+
+# json FILE EXPRESSION: evaluates EXPRESSION in Python with the document as d; true is success.
+json() {
+    "${PYTHON:-python3}" - "$1" "$2" <<'END'
+import json, sys
+
+with open(sys.argv[1], encoding="utf-8") as f:
+    d = json.load(f)
+if not eval(sys.argv[2]):
+    sys.exit("not so: %s\n%s" % (sys.argv[2], json.dumps(d, indent=1)))
+END
+}
+
+# member FILE NAME...: prints the value at that path of members.
+member() {
+    "${PYTHON:-python3}" - "$@" <<'END'
+import json, sys
+
+with open(sys.argv[1], encoding="utf-8") as f:
+    d = json.load(f)
+for name in sys.argv[2:]:
+    d = d[int(name)] if isinstance(d, list) else d[name]
+print(d)
+END
+}
+
+# digest FILE: sha256:...
+digest() { echo "sha256:$(sha256sum "$1" | cut -c1-64)"; }
+
 test_done() {
     echo "1..$test_count"
     test_finished=yes
