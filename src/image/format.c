@@ -229,7 +229,7 @@ static void read_virtual_size(struct format_probe *p)
     case IMAGE_FORMAT_ISO:
         set_virtual_size(p, p->file_bytes, 1);
         break;
-    case IMAGE_FORMAT_VHDX: /* in the metadata region, behind the bytes read */
+    case IMAGE_FORMAT_VHDX: /* behind the bytes read: vhdx.h */
     case IMAGE_FORMAT_UNKNOWN:
     case IMAGE_FORMAT_GZIP:
     case IMAGE_FORMAT_XZ:

@@ -7,6 +7,7 @@
 #include "base/fdio.h"
 #include "base/mem.h"
 #include "image/safety.h"
+#include "image/vhdx.h"
 
 static int check_not_a_page(enum image_format format, const char *object, struct larder_error *e)
 {
@@ -78,9 +79,12 @@ int image_probe_fd(int fd, uint64_t size_bytes, const char *expected_format, boo
         r = check_expected(probe.format, expected_format, object, e);
     if (r == 0)
         r = safety_check(&probe, allow_backing ? SAFETY_ALLOW_BACKING : 0, NULL, e);
+    struct vhdx_info vhdx = {0};
+    if (r == 0 && probe.format == IMAGE_FORMAT_VHDX)
+        r = vhdx_read(fd, size_bytes, &vhdx, e);
     if (r < 0)
         return error_context(e, "%s", object);
     ret->format = probe.format;
-    ret->virtual_bytes = probe.has_virtual_size ? probe.virtual_size_bytes : 0;
+    ret->virtual_bytes = probe.has_virtual_size ? probe.virtual_size_bytes : vhdx.virtual_bytes;
     return 0;
 }

@@ -2,7 +2,7 @@
 #pragma once
 /*
  * Looking into image files: what format they are, and whether it is safe to use them. Reads the
- * first 64 KiB and the last 512 bytes only.
+ * first 64 KiB and the last 1536 bytes, and the metadata of a VHDX.
  */
 #include <stdbool.h>
 #include <stdint.h>

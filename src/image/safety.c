@@ -174,7 +174,7 @@ static int check_format(const struct format_probe *p, unsigned flags, unsigned *
     case IMAGE_FORMAT_UNKNOWN:
     case IMAGE_FORMAT_MAX:
         return unsafe(e, "is shorter than a disk's sector, not an image");
-    case IMAGE_FORMAT_VHDX: /* differencing ones are refused by QEMU itself */
+    case IMAGE_FORMAT_VHDX: /* judged by its metadata: vhdx.h */
     case IMAGE_FORMAT_ISO:
     case IMAGE_FORMAT_GZIP:
     case IMAGE_FORMAT_XZ:
