@@ -206,6 +206,7 @@ static void test_wrong_length(void **state)
 static void test_unreachable(void **state)
 {
     struct host *h = *state;
+    char text[128];
     publish_image(h, "x.qcow2", 1);
     publish_sums(h, "x.qcow2.sha256");
     add(h, LARDER_REFRESH_ALWAYS);
@@ -223,9 +224,15 @@ static void test_unreachable(void **state)
     server_control(&server, "{\"/x.qcow2.sha256\": {\"status\": 404}, \"/x.qcow2\": "
                             "{\"status\": 404}}");
     expect_code(h, larder_image_get(h->store, "x", &options, &result, &h->e), LARDER_GONE);
-    /* Pages in the place of what is missing. */
+    /* Sums that are gone while the image is there: what they said last holds. */
     server_control(&server, "{\"/x.qcow2\": {\"text\": \"<!DOCTYPE html><title>no\"},"
                             "\"/x.qcow2.sha256\": {\"status\": 404}}");
+    gets(h, LARDER_IMAGE_STALE_OK);
+    assert_non_null(strstr(h->last_warning, "not there any more"));
+    /* A page in the image's place, announced by new sums. */
+    server_control(&server, "{\"/x.qcow2\": {\"text\": \"<!DOCTYPE html><title>no\"}}");
+    snprintf(text, sizeof(text), "%064d  x.qcow2\n", 0);
+    put("x.qcow2.sha256", text, strlen(text));
     gets(h, LARDER_IMAGE_STALE_OK);
     assert_non_null(strstr(h->last_warning, "HTML"));
 }
