@@ -47,7 +47,7 @@ static int find_quarantined(void *arg, const struct quarantine_item *item)
     return 0;
 }
 
-/* Deletes the newest quarantined bytes of digest when nobody has them open. */
+/* Deletes the newest quarantined bytes of digest: now, or by the gc that finds them free. */
 static int delete_if_free(struct invalidate_run *run, const struct larder_digest *digest,
                           bool *ret_is_deferred)
 {
@@ -66,7 +66,8 @@ static int delete_if_free(struct invalidate_run *run, const struct larder_digest
     if (r < 0)
         return r;
     *ret_is_deferred = flags != 0;
-    return flags ? 0 : quarantine_remove(run->store, find.name, run->e);
+    return flags ? quarantine_release(run->store, find.name, run->e)
+                 : quarantine_remove(run->store, find.name, run->e);
 }
 
 /* Whoever needs the path: its bytes go. */

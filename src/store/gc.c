@@ -5,7 +5,8 @@
  *   1 dead leases, temporaries of dead processes, old partials
  *   2 blobs marked invalid that became free
  *   3 blobs no ref keeps, unused for keep_for
- *   4 quarantine beyond its own cap, oldest first
+ *   4 quarantine: what was invalidated while in use and is free now, then what is beyond the cap of
+ *     its own, oldest first
  *   5 beyond max_size: the rest of the quarantine, then blobs, least recently used first, those
  *     of refs too (the refs stay: the next get fetches again)
  *
@@ -277,6 +278,16 @@ static int remove_evidence(struct gc *gc, struct quarantine_item *item, const ch
     return 0;
 }
 
+/* What is no evidence, and was only open when it was invalidated. */
+static int remove_released(struct gc *gc)
+{
+    int result = 0;
+    for (size_t i = 0; result == 0 && i < gc->evidence_count; i++)
+        if (gc->evidence[i].is_released)
+            result = remove_evidence(gc, &gc->evidence[i], "invalidated and free");
+    return result;
+}
+
 /* Removes the oldest while more than that many bytes are in quarantine. */
 static int trim_quarantine(struct gc *gc, uint64_t max_bytes, const char *why)
 {
@@ -341,7 +352,10 @@ static int run(struct gc *gc)
         return result;
     if (gc->evidence_count)
         qsort(gc->evidence, gc->evidence_count, sizeof(*gc->evidence), by_age);
-    result = trim_quarantine(gc, gc->options->max_quarantine_bytes, "more evidence than is kept");
+    result = remove_released(gc);
+    if (result == 0)
+        result =
+            trim_quarantine(gc, gc->options->max_quarantine_bytes, "more evidence than is kept");
     if (result == 0)
         result = apply_cap(gc);
     for (size_t i = 0; i < gc->count; i++) {

@@ -311,6 +311,37 @@ static void the_quarantine_is_trimmed(void **state)
     assert_int_equal(quarantined(bed), 0);
 }
 
+static void released_bytes_go_when_free(void **state)
+{
+    struct bed *bed = *state;
+    struct larder_gc_options options = LARDER_GC_OPTIONS_INIT;
+    struct larder_gc_report report;
+    struct larder_digest digests[2];
+    char path[256], name[192], note[128], hex[LARDER_DIGEST_TEXT_BYTES];
+    bed_fill(bed, 2, digests);
+    int fd = open(bed_file(bed, "blobs", &digests[0], path), O_RDONLY | O_CLOEXEC);
+    for (unsigned i = 0; i < 2; i++)
+        OK(quarantine_blob(bed->store, &digests[i], NULL, "test", e));
+    larder_digest_hex(&digests[0], hex);
+    snprintf(name, sizeof(name), "sha256-%s.0", hex);
+    OK(quarantine_release(bed->store, name, e));
+    OK(larder_gc(bed->store, &options, &report, e));
+    assert_true(report.removed_quarantined == 0 && report.pinned_bytes == 4096);
+    assert_int_equal(quarantined(bed), 2);
+    close(fd);
+    options.dry_run = true;
+    OK(larder_gc(bed->store, &options, &report, e));
+    assert_true(report.removed_quarantined == 1 && quarantined(bed) == 2);
+    options.dry_run = false;
+    OK(larder_gc(bed->store, &options, &report, e));
+    /* There is room for evidence: the other one stays. */
+    assert_true(report.removed_quarantined == 1 && quarantined(bed) == 1);
+    /* Gone meanwhile: success, and no note is left alone. */
+    OK(quarantine_release(bed->store, name, e));
+    snprintf(note, sizeof(note), "quarantine/%.100s.json", name);
+    assert_false(bed_exists(bed, note));
+}
+
 static void temporaries_of_the_dead_go(void **state)
 {
     struct bed *bed = *state;
@@ -378,6 +409,7 @@ int main(void)
         T(it_looks_again),
         T(marked_blobs_go_when_free),
         T(the_quarantine_is_trimmed),
+        T(released_bytes_go_when_free),
         T(temporaries_of_the_dead_go),
         T(put_and_gc_race),
     };

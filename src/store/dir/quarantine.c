@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "store/dir/quarantine.h"
 
+#include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
@@ -21,7 +22,7 @@ enum how { MOVE, LINK };
 
 static int note_write(struct larder_store *store, const char *name,
                       const struct larder_digest *digest, const struct larder_digest *actual,
-                      const char *reason, struct larder_error *e)
+                      const char *reason, bool is_released, struct larder_error *e)
 {
     char file[208];
     char text[LARDER_DIGEST_TEXT_BYTES];
@@ -34,6 +35,8 @@ static int note_write(struct larder_store *store, const char *name,
         r |= json_set_string(doc, "actual", larder_digest_format(actual, text));
     r |= doc_set_text(doc, "reason", reason);
     r |= json_set_i64(doc, "since_ns", clock_realtime_ns());
+    if (is_released)
+        r |= json_set_bool(doc, "released", true);
     r = r < 0 ? error_nomem(e) : json_dump(doc, &out, e);
     snprintf(file, sizeof file, "%.190s" NOTE_SUFFIX, name);
     if (r == 0)
@@ -86,7 +89,7 @@ static int put_away(struct larder_store *store, const struct larder_digest *dige
     if (r < 0)
         return r;
     /* The bytes are out of reach already; a full disk may keep us from saying why. */
-    if (note_write(store, name, digest, actual, reason, &why) < 0)
+    if (note_write(store, name, digest, actual, reason, false, &why) < 0)
         store_warn(store, "quarantine/%s: reason not recorded: %s", name, why.msg);
     if (how == MOVE)
         r = memo_remove(store, digest, e);
@@ -150,6 +153,7 @@ int quarantine_note_parse(struct slice text, struct quarantine_item *ret, struct
     ret->digest = digest;
     ret->actual = actual;
     ret->since_ns = since;
+    ret->is_released = json_get_bool(doc, "released", false);
     ret->reason = copy;
     return 0;
 }
@@ -215,4 +219,33 @@ int quarantine_remove(struct larder_store *store, const char *name, struct larde
         r = file_remove(dirfd, name, e);
     snprintf(file, sizeof file, "%.190s" NOTE_SUFFIX, name);
     return r < 0 ? r : file_remove(dirfd, file, e);
+}
+
+int quarantine_release(struct larder_store *store, const char *name, struct larder_error *e)
+{
+    struct quarantine_item item = {0};
+    struct larder_digest digest;
+    struct stat st;
+    char file[208];
+    int dirfd = -1;
+
+    if (!name_parse(name, &digest))
+        return error_set(e, LARDER_INVAL, "quarantine/%.160s: not a name in quarantine", name);
+    int r = store_require_writable(store, e);
+    if (r == 0)
+        r = store_place(store, STORE_QUARANTINE, &dirfd, e);
+    if (r < 0)
+        return r;
+    struct buf text = BUF_INIT(QUARANTINE_NOTE_BYTES_MAX + 1);
+    snprintf(file, sizeof file, "%.190s" NOTE_SUFFIX, name);
+    if (store_read_file(dirfd, file, QUARANTINE_NOTE_BYTES_MAX, &text, NULL, NULL) == 0)
+        (void)quarantine_note_parse(buf_slice(&text), &item, NULL); /* lost: written anew */
+    buf_done(&text);
+    r = note_write(store, name, &digest, &item.actual, item.reason ? item.reason : "released", true,
+                   e);
+    free(item.reason);
+    /* A gc may have removed the file meanwhile: no note stays without one. */
+    if (r == 0 && fstatat(dirfd, name, &st, AT_SYMLINK_NOFOLLOW) < 0 && errno == ENOENT)
+        r = file_remove(dirfd, file, e);
+    return r;
 }

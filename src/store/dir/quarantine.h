@@ -16,13 +16,14 @@ struct quarantine_item {
     struct larder_digest actual; /* what it hashed to; NONE: unknown */
     uint64_t allocated_bytes;
     int64_t since_ns;
-    char *reason; /* NULL: its note is lost */
+    char *reason;     /* NULL: its note is lost */
+    bool is_released; /* no evidence of anything: goes when nobody has it open */
 };
 #define QUARANTINE_NOTE_BYTES_MAX (16 * 1024)
 
 /*
- * The note beside a quarantined file; CORRUPT when text is damaged. Sets digest, actual, since_ns
- * and reason (malloc'd) of *ret only.
+ * The note beside a quarantined file; CORRUPT when text is damaged. Sets digest, actual, since_ns,
+ * is_released and reason (malloc'd) of *ret only.
  */
 int quarantine_note_parse(struct slice text, struct quarantine_item *ret, struct larder_error *e);
 
@@ -38,6 +39,11 @@ int quarantine_blob(struct larder_store *store, const struct larder_digest *dige
  */
 int quarantine_link(struct larder_store *store, const struct larder_digest *digest,
                     const char *reason, struct larder_error *e);
+/*
+ * Notes that these bytes are there only because somebody has them open: the next gc that finds them
+ * free removes them, whatever room there is for evidence. Gone already is success.
+ */
+int quarantine_release(struct larder_store *store, const char *name, struct larder_error *e);
 int quarantine_each(struct larder_store *store,
                     int (*fn)(void *arg, const struct quarantine_item *item), void *arg,
                     struct larder_error *e);
