@@ -34,12 +34,16 @@ struct get_run {
     struct larder_digest previous; /* what the entry pointed to before an update */
 };
 
+/* The negative cache: upstream contradicted itself a moment ago and is given time. */
+static bool is_contradicted(const struct image_entry *entry, int64_t now_ns)
+{
+    return entry->failed_ns && entry->failed_code == LARDER_MISMATCH &&
+           now_ns - entry->failed_ns < IMAGE_NEGATIVE_NS && now_ns >= entry->failed_ns;
+}
+
 bool image_entry_is_due(const struct image_entry *entry, int64_t now_ns)
 {
-    if (entry->refresh_ns == LARDER_REFRESH_NEVER)
-        return false;
-    if (entry->failed_ns && entry->failed_code == LARDER_MISMATCH &&
-        now_ns - entry->failed_ns < IMAGE_NEGATIVE_NS && now_ns >= entry->failed_ns)
+    if (entry->refresh_ns == LARDER_REFRESH_NEVER || is_contradicted(entry, now_ns))
         return false;
     if (entry->changed_ns || !entry->checked_ns || entry->checked_ns > now_ns)
         return true;
@@ -292,6 +296,27 @@ out:
     return r;
 }
 
+/*
+ * What is known already, as try_hit. While upstream is given time to end its contradiction, its
+ * answer of a moment ago stands: the copy is used with the warning, or refused to who wants a
+ * fresh one.
+ */
+static int try_known(struct get_run *run, struct larder_error *e)
+{
+    const struct image_entry *entry = &run->entry;
+    int r = wants_upstream(run) ? 0 : try_hit(run, e);
+    if (r <= 0)
+        return r;
+    run->how = LARDER_IMAGE_HIT;
+    if (run->options->offline || entry->refresh_ns == LARDER_REFRESH_NEVER ||
+        !is_contradicted(entry, clock_realtime_ns()))
+        return 1;
+    error_set(&run->trouble, LARDER_MISMATCH, "%s",
+              entry->failed_why ? entry->failed_why : "upstream inconsistent");
+    r = settle_trouble(run, e);
+    return r < 0 ? r : 1;
+}
+
 /* Re-reads the entry and gives it its lock, so that one process at a time decides and fetches. */
 static int get_locked(struct get_run *run, struct larder_error *e)
 {
@@ -310,11 +335,9 @@ static int get_locked(struct get_run *run, struct larder_error *e)
         return r;
     image_entry_done(&run->entry);
     run->entry = again;
-    r = wants_upstream(run) ? 0 : try_hit(run, e);
-    if (r != 0) {
-        run->how = LARDER_IMAGE_HIT;
+    r = try_known(run, e);
+    if (r != 0)
         return r < 0 ? r : 0;
-    }
     return get_slow(run, e);
 }
 
@@ -324,10 +347,9 @@ static int get(struct get_run *run, const char *name, struct larder_image_result
     int r = image_entry_read(run->store, name, &run->entry, e);
     if (r < 0)
         return r;
-    r = wants_upstream(run) ? 0 : try_hit(run, e);
+    r = try_known(run, e);
     if (r < 0)
         return r;
-    run->how = LARDER_IMAGE_HIT;
     if (r == 0) {
         r = get_locked(run, e);
         if (r < 0)
