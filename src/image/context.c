@@ -89,6 +89,12 @@ int larder_store_set_net(struct larder_store *store, const struct larder_net_opt
     return 0;
 }
 
+unsigned image_http_retries(struct larder_store *store)
+{
+    const struct image_context *context = image_context_get(store);
+    return context ? context->net.retries : LARDER_NET_RETRIES;
+}
+
 int image_http_client(struct larder_store *store, const struct image_entry *entry,
                       struct http_client **ret, struct larder_error *e)
 {

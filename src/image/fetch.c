@@ -14,6 +14,7 @@
 #include "base/hash.h"
 #include "base/text.h"
 #include "image/probe.h"
+#include "image/service.h"
 #include "image/source.h"
 #include "json/json.h"
 #include "net/transfer.h"
@@ -223,7 +224,7 @@ static int transfer_once(struct fetch_run *run, bool from_zero, struct larder_er
         .peek = check_head,
         .remember = run->url ? remember_validators : NULL,
         .arg = run,
-        .retries = 5,
+        .retries = image_http_retries(run->store),
         .observer = observer,
         .object = run->entry->name,
     };

@@ -30,3 +30,5 @@ bool image_text_is_storable(const char *text);
  * source without remote sums. libcurl is not loaded before the first request. */
 int image_http_client(struct larder_store *store, const struct image_entry *entry,
                       struct http_client **ret, struct larder_error *e);
+/* How often a transfer that makes no progress is tried again (net.retries). */
+unsigned image_http_retries(struct larder_store *store);
