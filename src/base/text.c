@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "base/text.h"
 
+#include <stdlib.h>
 #include <string.h>
 
 #include "base/error.h"
@@ -298,4 +299,26 @@ void url_redact(const char *url, struct buf *out)
         return;
     buf_putc(out, rest.p[n]);
     redact_pairs(slice_from(rest, n + 1), out);
+}
+
+void text_redact(const char *text, struct buf *out)
+{
+    while (*text) {
+        const char *url = strstr(text, "http");
+        while (url && strncmp(url, "http://", 7) != 0 && strncmp(url, "https://", 8) != 0)
+            url = strstr(url + 4, "http");
+        size_t n = url ? (size_t)(url - text) : strlen(text);
+        text_sanitize((struct slice){text, n}, out);
+        text += n;
+        if (!url)
+            return;
+        n = strcspn(text, " \t\n\"'<>");
+        char *one = strndup(text, n);
+        if (one)
+            url_redact(one, out);
+        else
+            buf_puts(out, "***");
+        free(one);
+        text += n;
+    }
 }

@@ -50,3 +50,5 @@ bool filename_unescape(const char *file, struct buf *out);
 void text_sanitize(struct slice s, struct buf *out);
 /* URL without user:password, and without query values that look like credentials. */
 void url_redact(const char *url, struct buf *out);
+/* Text for people, with every http(s) URL in it as url_redact() has it; the rest sanitized. */
+void text_redact(const char *text, struct buf *out);

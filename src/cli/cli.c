@@ -11,6 +11,7 @@
 
 #include "base/error.h"
 #include "base/mem.h"
+#include "base/text.h"
 #include "cli/command.h"
 #include "cli/out.h"
 
@@ -70,10 +71,12 @@ static void set_signals(struct cli *cli)
 
 static void print_message(struct cli *cli, const char *kind, const char *text)
 {
+    struct buf clean = BUF_INIT(MESSAGE_BYTES_MAX);
+
     progress_clear(&cli->progress);
-    fprintf(stderr, "larder: %s", kind);
-    put_text(stderr, text);
-    fputc('\n', stderr);
+    text_redact(text, &clean);
+    fprintf(stderr, "larder: %s%s\n", kind, clean.p ? clean.p : "");
+    buf_done(&clean);
 }
 
 static void observe_warning(void *arg, const char *msg)
@@ -127,6 +130,7 @@ int cli_status(int rc)
 int cli_fail(struct cli *cli, const struct larder_error *e)
 {
     struct doc doc = DOC_INIT;
+    struct buf text = BUF_INIT(MESSAGE_BYTES_MAX);
 
     print_message(cli, "", e->msg[0] ? e->msg : larder_code_name(e->code));
     if (e->hint[0])
@@ -135,7 +139,9 @@ int cli_fail(struct cli *cli, const struct larder_error *e)
         doc_object(&doc, NULL);
         doc_object(&doc, "error");
         doc_text(&doc, "code", larder_code_name(e->code));
-        doc_text(&doc, "message", e->msg);
+        text_redact(e->msg, &text);
+        doc_text(&doc, "message", text.p ? text.p : "");
+        buf_done(&text);
         doc_text(&doc, "hint", e->hint[0] ? e->hint : NULL);
         doc_end(&doc);
         doc_end(&doc);

@@ -416,8 +416,21 @@ static int check_texts(const struct image_entry *entry, struct larder_error *e)
     return 0;
 }
 
+/* Entries are files that others may read, and what they say is shown. */
+static int refuse_userinfo(const char *url, const char *what, struct larder_error *e)
+{
+    const char *authority = strstr(url, "://") + 3;
+    if (!memchr(authority, '@', strcspn(authority, "/?#")))
+        return 0;
+    error_set(e, LARDER_INVAL, "%s: a URL with a user name or a password", what);
+    return error_hint(e, "put them into ~/.netrc, or a header into a file for --header-file");
+}
+
 static int take_source(const char *source, char **ret, const char *what, struct larder_error *e)
 {
+    int r = source_is_url(source) ? refuse_userinfo(source, what, e) : 0;
+    if (r < 0)
+        return r;
     if (source_is_url(source)) {
         *ret = strdup(source);
         return *ret ? 0 : error_nomem(e);

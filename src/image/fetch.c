@@ -399,6 +399,9 @@ static void record_source(struct fetch_run *run)
     if (run->url) {
         replace_text(&entry->etag, TAKE_PTR(t->response.etag));
         replace_text(&entry->last_modified, TAKE_PTR(t->response.last_modified));
+        /* For people only; the query of a redirect is often a signature that others could use. */
+        if (t->response.final_url)
+            t->response.final_url[strcspn(t->response.final_url, "?#")] = '\0';
         replace_text(&entry->final_url, TAKE_PTR(t->response.final_url));
     } else {
         replace_text(&entry->etag, source_local_etag(&run->local));

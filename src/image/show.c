@@ -41,6 +41,20 @@ static char *copy(const char *text, bool *failed)
     return made;
 }
 
+/* The same of a text that may hold URLs, whose secrets are nobody's to see. */
+static char *copy_redacted(const char *text, bool *failed)
+{
+    struct buf clean = BUF_INIT(64 * 1024);
+    if (!text)
+        return NULL;
+    text_redact(text, &clean);
+    char *made = clean.n > 0 ? buf_take(&clean) : strdup("");
+    buf_done(&clean);
+    if (!made)
+        *failed = true;
+    return made;
+}
+
 /* By memo and the last upstream answer; a fingerprint that differs is said, not hashed. */
 static int judge_shown(struct larder_store *store, const struct image_entry *entry,
                        struct larder_image_info *info, const char **ret_reason,
@@ -126,23 +140,23 @@ static int fill_texts(const struct image_entry *entry, const char *reason, const
     char refresh[32];
     bool failed = false;
     info->name = copy(entry->name, &failed);
-    info->source = copy(entry->source, &failed);
-    info->checksum = copy(entry->checksum, &failed);
+    info->source = copy_redacted(entry->source, &failed);
+    info->checksum = copy_redacted(entry->checksum, &failed);
     info->keyring = copy(entry->keyring, &failed);
     info->refresh = copy(
         entry->refresh_ns == 0 ? "always" : duration_format(entry->refresh_ns, refresh), &failed);
-    info->verdict_reason = copy(reason, &failed);
+    info->verdict_reason = copy_redacted(reason, &failed);
     info->path = copy(path, &failed);
     info->format = copy(entry->digest.alg != LARDER_DIGEST_NONE ? format_name(entry->found_format)
                                                                 : entry->format,
                         &failed);
     info->transform = copy(entry->transform, &failed);
-    info->sums_url = copy(entry->sums_url, &failed);
+    info->sums_url = copy_redacted(entry->sums_url, &failed);
     info->signed_by = copy(entry->signed_by, &failed);
     info->etag = copy(entry->etag, &failed);
     info->last_modified = copy(entry->last_modified, &failed);
-    info->final_url = copy(entry->final_url, &failed);
-    info->last_error = copy(entry->failed_ns ? entry->failed_why : NULL, &failed);
+    info->final_url = copy_redacted(entry->final_url, &failed);
+    info->last_error = copy_redacted(entry->failed_ns ? entry->failed_why : NULL, &failed);
     return failed ? error_nomem(e) : 0;
 }
 

@@ -156,7 +156,8 @@ static int scan_lease(void *arg, const struct lease *lease)
     if (lease_check(lease) == PROCESS_DEAD)
         return 0;
     scan->flags |= IMAGE_USE_LEASE;
-    scan->needs_path |= lease->kind == LEASE_FILE;
+    /* A file names the path; a process was given it and may open it at any time. */
+    scan->needs_path = true;
     if (scan->who) {
         int r = lease_describe(lease, scan->who);
         buf_putc(scan->who, '\n');

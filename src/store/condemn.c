@@ -3,7 +3,8 @@
  * Taking bad bytes out of reach (disk images: "invalidate without disturbing users").
  *
  *   nobody needs the path            -> quarantine; running users keep their descriptor
- *   an overlay at rest needs it      -> marked: look-ups miss, the overlay's guest still starts
+ *   an overlay at rest needs it, or  -> marked: look-ups miss, the overlay's guest still starts,
+ *   a lease promises it                 and so does what a leased command starts later
  *   it can't be told who needs it    -> marked
  */
 #include "store/condemn.h"
@@ -18,10 +19,10 @@
 #include "store/dir/lease.h"
 #include "store/dir/quarantine.h"
 
-static int note_file_lease(void *arg, const struct lease *lease)
+static int note_lease(void *arg, const struct lease *lease)
 {
     bool *needs_path = arg;
-    if (lease->kind == LEASE_FILE && lease_check(lease) != PROCESS_DEAD)
+    if (lease_check(lease) != PROCESS_DEAD)
         *needs_path = true;
     return 0;
 }
@@ -93,7 +94,7 @@ static int condemn_locked(struct larder_store *store, const struct larder_digest
         return 0;
     }
     if (!needs_path) {
-        result = lease_each(store, digest, note_file_lease, &needs_path, e);
+        result = lease_each(store, digest, note_lease, &needs_path, e);
         if (result == -LARDER_CORRUPT || result == -LARDER_UNSUPPORTED) {
             needs_path = true; /* a lease nobody can read may be about this one */
             result = 0;

@@ -341,7 +341,7 @@ static void a_full_disk_loses_nothing(void **state)
     /* Only root can mount; elsewhere the fault tests stand in. */
     if (geteuid() != 0 || mkdir(f->path, 0755) < 0)
         return;
-    if (mount("none", f->path, "tmpfs", MS_NOSUID, "size=1m") < 0)
+    if (mount("none", f->path, "tmpfs", MS_NOSUID, "size=1m,mode=0700") < 0)
         return;
     char *data = malloc(n);
     assert_non_null(data);

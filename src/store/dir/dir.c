@@ -129,6 +129,11 @@ static int check_owner(struct larder_store *store, enum store_place place, int f
     struct stat st;
     if (fstat(fd, &st) < 0)
         return error_errno(e, errno, "%s/%s", store->path, place_names[place]);
+    if (st.st_mode & S_IWOTH) {
+        error_set(e, LARDER_UNSAFE, "%s/%s: everybody may write to the directory", store->path,
+                  place_names[place]);
+        return error_hint(e, "check what is in it, then chmod o-w");
+    }
     if (st.st_uid == store->owner || st.st_uid == 0 || st.st_uid == geteuid() || store->is_shared)
         return 0;
     return error_set(e, LARDER_UNSAFE, "%s/%s: owned by uid %u, expected the store's owner, uid %u",
