@@ -12,6 +12,7 @@
 #include "image/service.h"
 #include "image/source.h"
 #include "image/sums.h"
+#include "net/url.h"
 #include "store/dir/ref.h"
 
 #define IMAGE_MEDIA_TYPE "application/vnd.larder.disk-image"
@@ -416,22 +417,30 @@ static int check_texts(const struct image_entry *entry, struct larder_error *e)
     return 0;
 }
 
-/* Entries are files that others may read, and what they say is shown. */
-static int refuse_userinfo(const char *url, const char *what, struct larder_error *e)
+/* An entry is shown to everybody: what is secret has its own files. */
+static int check_url(const char *url, const char *what, struct larder_error *e)
 {
-    const char *authority = strstr(url, "://") + 3;
-    if (!memchr(authority, '@', strcspn(authority, "/?#")))
+    CLEANUP_FREE char *clean = NULL;
+    CLEANUP_FREE char *user = NULL;
+    CLEANUP_FREE char *password = NULL;
+    int r = url_check(url, e);
+    if (r == 0)
+        r = url_split_userinfo(url, &clean, &user, &password, e);
+    if (r < 0)
+        return error_context(e, "%s", what);
+    if (!user && !password)
         return 0;
-    error_set(e, LARDER_INVAL, "%s: a URL with a user name or a password", what);
-    return error_hint(e, "put them into ~/.netrc, or a header into a file for --header-file");
+    error_set(e, LARDER_INVAL, "%s %s: has a user name or a password in it", what, clean);
+    error_hint(e, "put them into ~/.netrc, or a header into a file for --header-file");
+    return -LARDER_INVAL;
 }
 
 static int take_source(const char *source, char **ret, const char *what, struct larder_error *e)
 {
-    int r = source_is_url(source) ? refuse_userinfo(source, what, e) : 0;
-    if (r < 0)
-        return r;
     if (source_is_url(source)) {
+        int r = check_url(source, what, e);
+        if (r < 0)
+            return r;
         *ret = strdup(source);
         return *ret ? 0 : error_nomem(e);
     }
@@ -460,9 +469,8 @@ static int check_checksum(const char *checksum, struct larder_error *e)
     if (!colon ||
         larder_digest_alg_parse(checksum, (size_t)(colon - checksum)) == LARDER_DIGEST_NONE)
         return 0;
-    return larder_digest_parse(checksum, (size_t)-1, &digest, e) < 0
-               ? error_context(e, "checksum")
-               : 0;
+    return larder_digest_parse(checksum, (size_t)-1, &digest, e) < 0 ? error_context(e, "checksum")
+                                                                     : 0;
 }
 
 static int check_values(const struct larder_image_spec *spec, struct larder_error *e)
