@@ -135,8 +135,12 @@ static int client_open(struct http_client *client, struct larder_error *e)
 static int follow(char **url, const char *target, struct larder_error *e)
 {
     int rc = url_check(target, e);
-    if (rc < 0)
-        return error_context(e, "redirect");
+    if (rc < 0) {
+        if (e && rc == -LARDER_INVAL)
+            e->code = LARDER_PROTO; /* the server's mistake, not the caller's */
+        error_context(e, "redirect");
+        return rc == -LARDER_INVAL ? -LARDER_PROTO : rc;
+    }
     CLEANUP_FREE char *next = NULL;
     CLEANUP_FREE char *user = NULL; /* credentials that a server makes up are not ours to send */
     CLEANUP_FREE char *password = NULL;
