@@ -18,6 +18,7 @@
 #include "image/fetch.h"
 #include "image/judge.h"
 #include "image/service.h"
+#include "image/users.h"
 #include "store/dir/blob.h"
 #include "store/dir/ref.h"
 #include "store/condemn.h"
@@ -132,17 +133,21 @@ static int condemn_local(struct get_run *run, const struct larder_digest *actual
                          struct larder_error *e)
 {
     char want[LARDER_DIGEST_TEXT_BYTES];
+    struct buf users = BUF_INIT(8192);
+    image_users_say(run->store, &run->entry.digest, &users); /* by its name, while it has it */
     int r = condemn_blob(run->store, &run->entry.digest, actual, why, store_users(run->store),
                          found, ret_how, e);
     if (r < 0)
-        return error_context(e, "image %s: quarantine", run->entry.name);
-    if (*ret_how != CONDEMN_GONE)
-        store_warn(run->store, "image %s: corrupt: %s, expected %s; %s", run->entry.name, why,
+        error_context(e, "image %s: quarantine", run->entry.name);
+    else if (*ret_how != CONDEMN_GONE)
+        store_warn(run->store, "image %s: corrupt: %s, expected %s; %s%s", run->entry.name, why,
                    larder_digest_format(&run->entry.digest, want),
                    *ret_how == CONDEMN_MOVED
                        ? "moved to quarantine"
-                       : "marked, and left where it is: an overlay needs its path");
-    return 0;
+                       : "marked, and left where it is: an overlay needs its path",
+                   users.p ? users.p : "");
+    buf_done(&users);
+    return r;
 }
 
 /* L against R, and what follows from corrupt bytes. */

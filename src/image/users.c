@@ -25,6 +25,8 @@
 #define QEMU_BYTE_READ      100
 #define QEMU_BYTE_WRITE     101
 #define QEMU_BYTE_NO_SHARED 201
+/* More users than this makes are not named in a message; image show has room for them. */
+#define USERS_SHOWN_BYTES 4096
 
 static void say(struct buf *who, const char *text)
 {
@@ -197,6 +199,22 @@ int image_users_of_blob(struct larder_store *store, const struct larder_digest *
     if (fd < 0)
         return error_errno(e, errno, "blob %s", path);
     return find_users(store, digest, fd, path, ret_flags, &needs_path, who, e);
+}
+
+void image_users_say(struct larder_store *store, const struct larder_digest *digest,
+                     struct buf *message)
+{
+    struct buf who = BUF_INIT(USERS_SHOWN_BYTES);
+    const char *before = "; in use by ";
+    unsigned flags = 0;
+    struct slice line;
+    if (image_users_of_blob(store, digest, &flags, &who, NULL) == 0) {
+        for (struct slice rest = buf_slice(&who); slice_next_line(&rest, &line); before = ", ") {
+            buf_puts(message, before);
+            buf_append_slice(message, line);
+        }
+    }
+    buf_done(&who);
 }
 
 static int probe(void *arg, struct larder_store *store, const struct larder_digest *digest, int fd,

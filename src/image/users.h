@@ -29,6 +29,9 @@ int image_users_overlays(struct larder_store *store, const char *path, unsigned 
 /* All of the above for a blob of the store. */
 int image_users_of_blob(struct larder_store *store, const struct larder_digest *digest,
                         unsigned *ret_flags, struct buf *who, struct larder_error *e);
+/* Appends "; in use by A, B" to a message, nothing when nobody is found: best effort. */
+void image_users_say(struct larder_store *store, const struct larder_digest *digest,
+                     struct buf *message);
 
 /* The probe that a store gets when it is opened. */
 extern const struct users_probe image_users_probe;

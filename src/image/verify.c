@@ -17,6 +17,7 @@
 #include "base/process.h"
 #include "image/judge.h"
 #include "image/service.h"
+#include "image/users.h"
 #include "store/condemn.h"
 #include "store/dir/blob.h"
 #include "store/dir/ref.h"
@@ -178,11 +179,15 @@ static void condemn(struct verify_run *run, struct candidate *c, const struct la
     /* Exactly the file that was read: a good one may have its name by now. */
     if (c->hash)
         st = ((const struct deep_job *)c->hash->arg)->st;
+    struct buf users = BUF_INIT(8192);
+    image_users_say(run->store, &c->entry.digest, &users); /* by its name, while it has it */
     if (condemn_blob(run->store, &c->entry.digest, actual, "image verify: digest differs",
-                     store_users(run->store), &st, &how, &c->error) < 0)
-        return;
-    if (how != CONDEMN_GONE)
+                     store_users(run->store), &st, &how, &c->error) == 0 &&
+        how != CONDEMN_GONE) {
         buf_puts(&c->why, how == CONDEMN_MOVED ? "; quarantined" : "; marked, its path is in use");
+        buf_append_slice(&c->why, buf_slice(&users));
+    }
+    buf_done(&users);
 }
 
 /* Somebody may have fetched or changed the entry since it was judged. */
@@ -300,7 +305,7 @@ static int load_candidates(struct verify_run *run, const char *const *names, siz
     for (size_t i = 0; i < count; i++) {
         struct candidate *c = &run->candidates[i];
         image_entry_init(&c->entry);
-        c->why = BUF_INIT(2048);
+        c->why = BUF_INIT(16 * 1024);
         int r = image_entry_read(run->store, names[i], &c->entry, &c->error);
         if (r == -LARDER_NOMEM)
             return error_nomem(e);

@@ -230,11 +230,25 @@ def outdated(r):
 def corrupt_found_by_get(r):
     flip(r.path, interop.SPARE_OFFSET)
     r.undisturbed("a bit flipped where nobody looks")
+    warning = r.store.larder("image", "get", "disk").stderr
+    for pattern in r.holder.pattern():
+        assert re.search(pattern, warning), f"no {pattern!r} in {warning!r}"
     r.get_good(DIGEST)
     r.undisturbed("get of the corrupt")
     r.store.gc()
     r.undisturbed("gc")
     r.get_good(DIGEST)
+    r.end()
+
+
+def corrupt_found_by_verify(r):
+    flip(r.path, interop.SPARE_OFFSET)
+    said = r.store.larder("image", "verify", "--deep", "disk", status=5).stdout
+    for pattern in r.holder.pattern():
+        assert re.search(pattern, said), f"no {pattern!r} in {said!r}"
+    r.undisturbed("verify of the corrupt")
+    r.get_good(DIGEST)
+    r.undisturbed("get")
     r.end()
 
 
@@ -259,6 +273,7 @@ TRIED = [("show names it, and nobody when it ended", named),
          ("invalidate, get and gc", invalidated),
          ("a newer image, invalidate of the old one", outdated),
          ("corrupt, get and gc", corrupt_found_by_get),
+         ("corrupt, deep verify", corrupt_found_by_verify),
          ("corrupt, scrub and get", corrupt_found_by_scrub)]
 
 for who in HOLDERS:
