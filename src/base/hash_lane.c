@@ -68,6 +68,7 @@ bool lane_start(struct lane *l, struct hash_job *job, bool fast, enum hash_read_
     l->job = job;
     l->size_bytes = 0;
     l->span = (struct hash_span){NULL, 0, 0};
+    l->ahead = NULL;
     memcpy(l->state, initial_state, sizeof(l->state));
     hash_read_init(&l->read, job->fd, cache);
     if (!l->buffer)
@@ -100,7 +101,8 @@ static void finish_fast(struct lane *l, const uint8_t *rest, size_t n)
     tail[n] = 0x80;
     put_be32(length, (uint32_t)(bits >> 32));
     put_be32(length + 4, (uint32_t)bits);
-    sha256_ni_blocks(1, (uint32_t *const[]){l->state}, (const uint8_t *const[]){tail}, blocks);
+    sha256_ni_blocks(1, (uint32_t *const[]){l->state}, (const uint8_t *const[]){tail}, NULL,
+                     blocks);
     d->alg = LARDER_DIGEST_SHA256;
     for (size_t i = 0; i < SHA256_STATE_WORDS; i++)
         put_be32(d->bytes + 4 * i, l->state[i]);
@@ -148,6 +150,7 @@ bool lane_fill(struct lane *l, size_t *ret_read_bytes)
                                         job_object(job), (unsigned long long)l->read.offset));
             return false;
         }
+        l->ahead = l->evp ? NULL : hash_read_ahead(&l->read);
         l->size_bytes += l->span.n;
         job->read_bytes += l->span.read_bytes;
         *ret_read_bytes = l->span.read_bytes;
@@ -175,6 +178,7 @@ void lanes_hash(struct lane *const lanes[], unsigned count)
 {
     uint32_t *state[SHA256_NI_STREAMS];
     const uint8_t *data[SHA256_NI_STREAMS];
+    const uint8_t *ahead[SHA256_NI_STREAMS];
     struct lane *fast[SHA256_NI_STREAMS];
     unsigned n = 0;
     size_t blocks = SIZE_MAX;
@@ -190,13 +194,17 @@ void lanes_hash(struct lane *const lanes[], unsigned count)
             blocks = l->span.n / SHA256_BLOCK_BYTES;
         state[n] = l->state;
         data[n] = l->span.p;
+        ahead[n] = l->ahead ? l->ahead : l->span.p;
         fast[n++] = l;
     }
     if (n == 0)
         return;
-    sha256_ni_blocks(n, state, data, blocks);
-    for (unsigned i = 0; i < n; i++)
+    sha256_ni_blocks(n, state, data, ahead, blocks);
+    for (unsigned i = 0; i < n; i++) {
         span_skip(&fast[i]->span, blocks * SHA256_BLOCK_BYTES);
+        if (fast[i]->ahead)
+            fast[i]->ahead += blocks * SHA256_BLOCK_BYTES;
+    }
 }
 
 bool lanes_check(void)

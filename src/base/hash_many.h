@@ -4,7 +4,7 @@
  * Hashing many files at once, as fast as the machine can: worker threads, and on x86 with SHA-NI
  * four interleaved SHA-256 streams a thread (one stream leaves much of the unit idle). Falls back
  * to EVP by CPU check. Holes are fed as zeros without being read. Memory is bounded: threads ×
- * streams × buffer (256 KiB each), whatever the number and size of files.
+ * streams × (64 KiB of buffer, 1 MiB of mapped page cache), whatever the number and size of files.
  *
  * Page cache: reads with RWF_DONTCACHE where the kernel has it; else looks with cachestat/mincore
  * before each window and drops only the windows that were absent. Pages that were there stay.

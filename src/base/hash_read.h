@@ -46,10 +46,22 @@ struct hash_read {
     uint64_t window_start;
     bool window_absent;
     bool next_absent;
+    /* For hash_read_ahead: part of the file, mapped but never read through. */
+    void *map; /* NULL: none */
+    uint64_t map_start;
+    bool map_is_resident;
+    bool may_map;
 };
 
 void hash_read_init(struct hash_read *r, int fd, enum hash_read_cache cache);
 /* 0, or -1 with errno. cap: a multiple of HASH_READ_ALIGN. */
 int hash_read_next(struct hash_read *r, uint8_t *buffer, size_t cap, struct hash_span *ret);
+/*
+ * An address for prefetch instructions, where the bytes that come next are in the page cache; NULL
+ * when they are not all there, or cannot be told. For nothing else: reading through it would raise
+ * SIGBUS if somebody cut the file off. Copying cached bytes that are in no CPU cache takes a third
+ * as long as hashing them; with prefetching a tenth.
+ */
+const uint8_t *hash_read_ahead(struct hash_read *r);
 /* Drops what the last window brought in; also right after an error or half way. */
 void hash_read_done(struct hash_read *r);

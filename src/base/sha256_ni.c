@@ -101,13 +101,16 @@ INLINE_NI void store_state(const struct lane_regs *r, uint32_t *state)
 #define ROUNDS(n, i) EACH_LANE(n, four_rounds(&r[L], p[L], i))
 
 INLINE_NI void compress(unsigned n, uint32_t *const state[], const uint8_t *const data[],
-                        size_t blocks)
+                        const uint8_t *const ahead[], size_t blocks)
 {
     struct lane_regs r[SHA256_NI_STREAMS];
     const uint8_t *p[SHA256_NI_STREAMS];
+    uintptr_t distance[SHA256_NI_STREAMS]; /* 0: what is being hashed, which costs nothing */
 
-    EACH_LANE(n, load_state(&r[L], state[L]); p[L] = data[L]);
+    EACH_LANE(n, load_state(&r[L], state[L]); p[L] = data[L];
+              distance[L] = ahead ? (uintptr_t)ahead[L] - (uintptr_t)data[L] : 0);
     for (; blocks; blocks--) {
+        EACH_LANE(n, _mm_prefetch((const char *)((uintptr_t)p[L] + distance[L]), _MM_HINT_T1));
         __m128i abef[SHA256_NI_STREAMS], cdgh[SHA256_NI_STREAMS];
         EACH_LANE(n, abef[L] = r[L].abef; cdgh[L] = r[L].cdgh);
         ROUNDS(n, 0);
@@ -133,27 +136,27 @@ INLINE_NI void compress(unsigned n, uint32_t *const state[], const uint8_t *cons
 }
 
 TARGET_NI static void compress_x1(uint32_t *const state[], const uint8_t *const data[],
-                                  size_t blocks)
+                                  const uint8_t *const ahead[], size_t blocks)
 {
-    compress(1, state, data, blocks);
+    compress(1, state, data, ahead, blocks);
 }
 
 TARGET_NI static void compress_x2(uint32_t *const state[], const uint8_t *const data[],
-                                  size_t blocks)
+                                  const uint8_t *const ahead[], size_t blocks)
 {
-    compress(2, state, data, blocks);
+    compress(2, state, data, ahead, blocks);
 }
 
 TARGET_NI static void compress_x3(uint32_t *const state[], const uint8_t *const data[],
-                                  size_t blocks)
+                                  const uint8_t *const ahead[], size_t blocks)
 {
-    compress(3, state, data, blocks);
+    compress(3, state, data, ahead, blocks);
 }
 
 TARGET_NI static void compress_x4(uint32_t *const state[], const uint8_t *const data[],
-                                  size_t blocks)
+                                  const uint8_t *const ahead[], size_t blocks)
 {
-    compress(4, state, data, blocks);
+    compress(4, state, data, ahead, blocks);
 }
 
 bool sha256_ni_is_there(void)
@@ -166,20 +169,20 @@ bool sha256_ni_is_there(void)
 }
 
 void sha256_ni_blocks(unsigned streams, uint32_t *const state[], const uint8_t *const data[],
-                      size_t blocks)
+                      const uint8_t *const ahead[], size_t blocks)
 {
     switch (streams) {
     case 1:
-        compress_x1(state, data, blocks);
+        compress_x1(state, data, ahead, blocks);
         break;
     case 2:
-        compress_x2(state, data, blocks);
+        compress_x2(state, data, ahead, blocks);
         break;
     case 3:
-        compress_x3(state, data, blocks);
+        compress_x3(state, data, ahead, blocks);
         break;
     case 4:
-        compress_x4(state, data, blocks);
+        compress_x4(state, data, ahead, blocks);
         break;
     default:
         break;
@@ -194,11 +197,12 @@ bool sha256_ni_is_there(void)
 }
 
 void sha256_ni_blocks(unsigned streams, uint32_t *const state[], const uint8_t *const data[],
-                      size_t blocks)
+                      const uint8_t *const ahead[], size_t blocks)
 {
     (void)streams;
     (void)state;
     (void)data;
+    (void)ahead;
     (void)blocks;
 }
 

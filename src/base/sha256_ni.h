@@ -20,6 +20,11 @@
 /* What the CPU says; asks each time (a few hundred cycles, more in a virtual machine). */
 bool sha256_ni_is_there(void);
 
-/* Puts `blocks` blocks of each of `streams` (1..4) streams through the compression function. */
+/*
+ * Puts `blocks` blocks of each of `streams` (1..4) streams through the compression function.
+ * `ahead`: NULL, or for each stream an address whose lines are asked into the L2 cache in step with
+ * its blocks: the memory system works while the SHA unit is what everything waits for. Nothing is
+ * read there and any address is allowed.
+ */
 void sha256_ni_blocks(unsigned streams, uint32_t *const state[], const uint8_t *const data[],
-                      size_t blocks);
+                      const uint8_t *const ahead[], size_t blocks);

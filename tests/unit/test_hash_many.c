@@ -293,6 +293,52 @@ static void test_read_modes(void **state)
     }
 }
 
+/* What is ahead is the bytes that the next read gives, only where all are cached, and looking
+ * brings nothing in. */
+static void test_ahead(void **state)
+{
+    enum { SIZE = 3 * MIB + 77 };
+    static uint8_t buffer[BUFFER];
+    CLEANUP_CLOSE int fd = file_new();
+    struct hash_span span;
+    size_t seen = 0, bytes = 0;
+    (void)state;
+    file_put(fd, 0, SIZE, 5);
+    for (int cold = 0; cold < 2; cold++) {
+        struct hash_read r;
+        hash_read_init(&r, fd, HASH_READ_AUTO);
+        seen = bytes = 0;
+        for (;;) {
+            const uint8_t *ahead = hash_read_ahead(&r);
+            assert_int_equal(hash_read_next(&r, buffer, BUFFER, &span), 0);
+            if (!span.n)
+                break;
+            if (ahead) {
+                assert_memory_equal(ahead, span.p, span.n < 4096 ? span.n : 4096);
+                seen++;
+            }
+            bytes += span.n;
+        }
+        assert_null(hash_read_ahead(&r));
+        hash_read_done(&r);
+        assert_int_equal(bytes, SIZE);
+        if (!cold) /* the second time depends on the file system */
+            assert_true(seen > 0);
+        assert_int_equal(fdatasync(fd), 0);
+        posix_fadvise(fd, 0, 0, POSIX_FADV_DONTNEED);
+    }
+    /* The end is cut off under the map. */
+    struct hash_read r;
+    hash_read_init(&r, fd, HASH_READ_KEEP);
+    assert_int_equal(hash_read_next(&r, buffer, BUFFER, &span), 0);
+    (void)hash_read_ahead(&r);
+    assert_int_equal(ftruncate(fd, 100), 0);
+    assert_int_equal(hash_read_next(&r, buffer, BUFFER, &span), 0);
+    (void)hash_read_ahead(&r);
+    hash_read_done(&r);
+    assert_null(r.map);
+}
+
 static int open_fails(struct hash_job *job, struct larder_error *e)
 {
     return error_set(e, LARDER_NOENT, "%s: not there", job->object);
@@ -441,13 +487,13 @@ static void test_kernels_agree(void **state)
             states[i] = all[i];
             p[i] = data[i];
         }
-        sha256_ni_blocks(n, states, p, BLOCKS);
+        sha256_ni_blocks(n, states, p, NULL, BLOCKS);
         for (unsigned i = 0; i < SHA256_NI_STREAMS; i++) {
             uint32_t one[SHA256_STATE_WORDS] = {0};
             uint32_t *one_state = one;
             const uint8_t *one_data = data[i];
             if (i < n)
-                sha256_ni_blocks(1, &one_state, &one_data, BLOCKS);
+                sha256_ni_blocks(1, &one_state, &one_data, NULL, BLOCKS);
             assert_memory_equal(one, all[i], sizeof(one));
         }
     }
@@ -466,11 +512,17 @@ static void test_pressure_text(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_known_vectors),   cmocka_unit_test(test_lengths),
-        cmocka_unit_test(test_many_mixed),      cmocka_unit_test(test_sparse),
-        cmocka_unit_test(test_read_modes),      cmocka_unit_test(test_failures_stay_alone),
-        cmocka_unit_test(test_cancel_and_rate), cmocka_unit_test(test_background_and_progress),
-        cmocka_unit_test(test_kernels_agree),   cmocka_unit_test(test_pressure_text),
+        cmocka_unit_test(test_known_vectors),
+        cmocka_unit_test(test_lengths),
+        cmocka_unit_test(test_many_mixed),
+        cmocka_unit_test(test_sparse),
+        cmocka_unit_test(test_ahead),
+        cmocka_unit_test(test_read_modes),
+        cmocka_unit_test(test_failures_stay_alone),
+        cmocka_unit_test(test_cancel_and_rate),
+        cmocka_unit_test(test_background_and_progress),
+        cmocka_unit_test(test_kernels_agree),
+        cmocka_unit_test(test_pressure_text),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
