@@ -183,7 +183,7 @@ static void test_torn_for_good(void **state)
     host_image(h, "x.qcow2", 2);
     gets(h, LARDER_IMAGE_STALE_OK);
     server_log_reset(&server);
-    gets(h, LARDER_IMAGE_HIT); /* upstream is left alone for a while */
+    gets(h, LARDER_IMAGE_STALE_OK); /* upstream is left alone for a while */
     assert_int_equal(server_log_count(&server, "\"n\""), 0);
 }
 
