@@ -93,9 +93,9 @@ static int find_metadata(int fd, char *buffer, uint64_t file_bytes, uint64_t *re
 int vhdx_read(int fd, uint64_t file_bytes, struct vhdx_info *ret, struct larder_error *e)
 {
     static const struct slice *const wanted[] = {&file_parameters, &virtual_disk_size};
-    char items[ARRAY_LEN(wanted)][ITEM_BYTES];
+    char items[ARRAY_LEN(wanted)][ITEM_BYTES] = {{0}};
     uint64_t offset = 0, bytes = 0;
-    CLEANUP_FREE char *buffer = malloc(TABLE_BYTES);
+    CLEANUP_FREE char *buffer = calloc(1, TABLE_BYTES);
     if (!buffer)
         return error_nomem(e);
     int r = find_metadata(fd, buffer, file_bytes, &offset, &bytes, e);
