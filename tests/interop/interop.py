@@ -243,11 +243,14 @@ class Monitor:
 
 
 class Qemu(Held):
-    """A paused guest (with run=True: a running one) on one block node called "disk"."""
+    """A paused guest (with run=True: a running one) on one block node called "disk".
+
+    drive: options of -drive instead, for what is not made of block nodes by hand.
+    """
 
     number = 0
 
-    def __init__(self, blockdev, *more, run=False, program="qemu-system-x86_64"):
+    def __init__(self, blockdev, *more, drive=None, run=False, program="qemu-system-x86_64"):
         Qemu.number += 1
         self.monitor_path = os.path.join(work, f"qmp{Qemu.number}")
         self.nbd_path = os.path.join(work, f"nbd{Qemu.number}")
@@ -256,37 +259,33 @@ class Qemu(Held):
             argv = [program, "--chardev", f"socket,id=m,path={self.monitor_path},server=on,wait=off",
                     "--monitor", "chardev=m", "--blockdev", blockdev]
         else:
-            # The drive's own lines make the guest a holder as any other: a device is behind it.
-            read_only = "read-only=on" in blockdev
             argv = [program, "-display", "none", "-nodefaults", "-machine", "pc,accel=tcg",
                     "-m", "32", "-qmp", f"unix:{self.monitor_path},server=on,wait=off",
-                    "-blockdev", blockdev,
-                    "-device", "virtio-blk-pci,drive=disk" + (",share-rw=off" if read_only else "")]
+                    *(["-drive", f"if=none,id=disk,{drive}"] if drive else ["-blockdev", blockdev]),
+                    "-device", "virtio-blk-pci,drive=disk"]
             if not run:
                 argv.append("-S")
         super().__init__([*argv, *more])
+        self.has_devices = program != "qemu-storage-daemon"
         self.monitor = Monitor(self, self.monitor_path)
 
     def check(self, reference):
         """Up, answering, and every guest-visible byte that of the raw file reference."""
         assert self.is_alive(), f"ended with {self.process.returncode}"
+        node = "disk"
+        if self.has_devices:
+            disk, = self.monitor.do("query-block")
+            equal(disk.get("io-status", "ok"), "ok", "the disk's status")
+            node = disk["inserted"]["node-name"]
+            assert self.monitor.do("query-status")["status"] in ("prelaunch", "running")
         if not self.has_nbd:
             self.monitor.do("nbd-server-start",
                             addr={"type": "unix", "data": {"path": self.nbd_path}})
             self.monitor.do("block-export-add", **{"type": "nbd", "id": "look", "name": "look",
-                                                   "node-name": "disk", "writable": False})
+                                                   "node-name": node, "writable": False})
             self.has_nbd = True
-        names = [n["node-name"] for n in self.monitor.do("query-named-block-nodes")]
-        assert "disk" in names, names
         run("qemu-img", "compare", "-f", "raw", "-F", "raw", reference,
             f"nbd+unix:///look?socket={self.nbd_path}")
-
-    def io(self, command):
-        """A command of qemu-io over the guest's own node."""
-        out = self.monitor.do("human-monitor-command",
-                              **{"command-line": f'qemu-io disk "{command}"'})
-        assert "failed" not in out.lower() and "error" not in out.lower(), out
-        return out
 
     def stop(self):
         self.monitor.close()

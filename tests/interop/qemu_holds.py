@@ -5,6 +5,7 @@
 Whoever holds it is named, keeps reading the same bytes and is never ended; whoever asks meanwhile
 gets a good image; the space comes back with the first gc after the holder ended.
 """
+import json
 import os
 import re
 
@@ -47,6 +48,13 @@ class ReadOnlyDisk:
 
     def forget(self):
         """Removes what is left of the holder when its process has ended."""
+
+
+class SnapshotDisk(ReadOnlyDisk):
+    title = "a guest's disk with snapshot=on"
+
+    def start(self, _store, path):
+        self.held = Qemu(None, drive=f"file={path},format=qcow2,snapshot=on")
 
 
 class UnlockedDisk(ReadOnlyDisk):
@@ -265,7 +273,7 @@ def corrupt_found_by_scrub(r):
     r.end()
 
 
-HOLDERS = [ReadOnlyDisk, RunningOverlay, UnlockedDisk, NbdServer, StorageDaemon, OverlayAtRest,
+HOLDERS = [ReadOnlyDisk, RunningOverlay, SnapshotDisk, UnlockedDisk, NbdServer, StorageDaemon, OverlayAtRest,
            LeasedOverlay]
 TRIED = [("show names it, and nobody when it ended", named),
          ("gc of everything", collected),
@@ -285,6 +293,55 @@ for who in HOLDERS:
             finally:
                 here.holder.stop()
 
+# ---- overlays at rest, however they name their base ----
+
+SPELLINGS = [
+    ("an absolute path", lambda base, _: base),
+    ("a relative path", lambda base, folder: os.path.relpath(base, folder)),
+    ("a path through a symbolic link", lambda base, _: os.path.join(
+        os.path.dirname(base), "..", "..", "..", "link", "blobs", "sha256", os.path.basename(base))),
+    ("file:", lambda base, _: "file:" + base),
+    ("json: of a driver", lambda base, _: "json:" + json.dumps(
+        {"driver": "qcow2", "file": {"driver": "file", "filename": base}})),
+    ("json: with dotted keys", lambda base, _: "json:" + json.dumps(
+        {"driver": "qcow2", "file.driver": "file", "file.filename": base})),
+]
+for number, (spelling, spell) in enumerate(SPELLINGS):
+    with case(f"an overlay at rest names its base by {spelling}"):
+        folder = os.path.join(interop.work, f"spelt{number}", "guests")
+        here = Store(f"spelt{number}", LARDER_IMAGE_GUEST_DIRS=folder)
+        os.mkdir(folder)
+        os.symlink("store", os.path.join(interop.work, f"spelt{number}", "link"))
+        here.larder("image", "add", "disk", SOURCE)
+        base = here.get("disk")
+        overlay = os.path.join(folder, "guest.qcow2")
+        run("qemu-img", "create", "-q", "-f", "qcow2", "-F", "qcow2", "-b", spell(base, folder),
+            overlay, cwd=folder)
+        run("qemu-img", "compare", "-f", "raw", "-F", "qcow2", CONTENT, overlay)
+        assert f"overlay {overlay}" in here.holders("disk"), here.holders("disk")
+        here.gc()
+        here.larder("image", "invalidate", "disk")
+        here.gc()
+        run("qemu-img", "compare", "-f", "raw", "-F", "qcow2", CONTENT, overlay)
+        # Another base: nobody needs the first one any more.
+        run("qemu-img", "rebase", "-f", "qcow2", "-b", "", overlay)
+        here.gc()
+        equal(here.files(), [])
+
+# ---- nothing stays held ----
+
+with case("a QEMU that was killed leaves nothing"):
+    here = Store("killed")
+    here.larder("image", "add", "disk", SOURCE)
+    qemu = Qemu(f"driver=qcow2,node-name=disk,read-only=on,file.driver=file,"
+                f"file.filename={here.get('disk')}")
+    assert f"process {qemu.pid} " in here.holders("disk"), here.holders("disk")
+    qemu.process.kill()
+    qemu.stop()
+    equal(here.holders("disk"), "")
+    here.gc()
+    equal(here.files(), [])
+
 with case("a reader that came and went leaves nothing"):
     here = Store("guests")
     here.larder("image", "add", "disk", SOURCE)
@@ -296,6 +353,33 @@ with case("a reader that came and went leaves nothing"):
     here.gc()
     equal(here.files(), [])
 
+
+with case("what was invalidated while QEMU held it goes with the next plain gc"):
+    here = Store("plain-gc")
+    here.larder("image", "add", "disk", SOURCE)
+    qemu = Qemu(f"driver=qcow2,node-name=disk,read-only=on,file.driver=file,"
+                f"file.filename={here.get('disk')}")
+    here.larder("image", "invalidate", "disk")
+    here.larder("gc")
+    equal(len(here.files()), 1, "files while it is held")
+    qemu.check(CONTENT)
+    qemu.stop()
+    here.larder("gc", "--dry-run")
+    equal(len(here.files()), 1, "files after a dry run")
+    here.larder("gc")
+    equal(here.files(), [])
+
+with case("what was corrupt while QEMU held it stays as evidence"):
+    here = Store("evidence")
+    here.larder("image", "add", "disk", SOURCE)
+    image = here.get("disk")
+    qemu = Qemu(f"driver=qcow2,node-name=disk,read-only=on,file.driver=file,"
+                f"file.filename={image}")
+    flip(image, interop.SPARE_OFFSET)
+    equal(sha256(here.get("disk")), DIGEST)
+    qemu.stop()
+    here.larder("gc")
+    equal(len(here.files("quarantine")), 1, "evidence")
 
 # ---- larder image check ----
 
