@@ -206,7 +206,7 @@ struct larder_image_check_result {
     const char *reason;
     const char *sidecar; /* which checksum file judged it; NULL */
     bool is_in_use;
-    bool is_acted_on; /* removed or moved */
+    bool is_acted_on; /* removed or moved; with dry_run: would be */
 };
 struct larder_image_check_options {
     size_t size;

@@ -209,7 +209,8 @@ const struct command command_image_adopt = {
     .summary = "take a directory of images into the store",
     .about = "Makes an entry of each image in DIR, judged by the checksum files beside it; the "
              "bytes are reflinked, hard-linked where that is safe, or copied. The originals stay "
-             "as they are. Those that do not match their checksum are refused.",
+             "where they are; one that was hard-linked is read-only from then on, as it is the "
+             "store's, too. Those that do not match their checksum are refused.",
     .usage = "DIR",
     .min_words = 1,
     .max_words = 1,

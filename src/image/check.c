@@ -104,9 +104,12 @@ static int act(struct check_run *run, const struct directory_image *image, bool 
                struct larder_error *e)
 {
     *ret_acted = false;
-    if (run->options->dry_run || run->options->action == LARDER_CHECK_REPORT ||
-        !is_still_the_same(run, image))
+    if (run->options->action == LARDER_CHECK_REPORT || !is_still_the_same(run, image))
         return 0;
+    if (run->options->dry_run) {
+        *ret_acted = true;
+        return 0;
+    }
     int r = run->options->action == LARDER_CHECK_REMOVE ? file_remove(run->dir.fd, image->name, e)
                                                         : move_away(run, image, e);
     if (r == 0)
