@@ -152,6 +152,32 @@ static bool was_adopted(const struct adopt_run *run, const struct directory_imag
     return etag && !strcmp(etag, entry.etag);
 }
 
+static bool is_same_content(const struct stat *a, const struct stat *b)
+{
+    return a->st_size == b->st_size && a->st_mtim.tv_sec == b->st_mtim.tv_sec &&
+           a->st_mtim.tv_nsec == b->st_mtim.tv_nsec;
+}
+
+/*
+ * A linked file can still be opened by its old name and written to until publishing takes the write
+ * bits away; publishing vouches for the bytes that were hashed, not for later ones.
+ */
+static int check_unwritten(struct adopt_run *run, const struct directory_image *image,
+                           const struct larder_digest *digest, const struct stat *hashed,
+                           struct larder_error *e)
+{
+    enum blob_state state = BLOB_MISSING;
+    struct stat now = {0};
+    int r = blob_check(run->store, digest, &state, &now, NULL, e);
+    if (r < 0)
+        return r;
+    if (state != BLOB_MISSING && is_same_content(hashed, &now))
+        return 0;
+    r = memo_remove(run->store, digest, e); /* whoever asks for it hashes it */
+    return r < 0 ? r
+                 : error_set(e, LARDER_BUSY, "%s: written to while it was adopted", image->path);
+}
+
 static int publish(struct adopt_run *run, const struct directory_image *image,
                    struct temp_file *temp, struct larder_error *e)
 {
@@ -161,7 +187,7 @@ static int publish(struct adopt_run *run, const struct directory_image *image,
     struct image_entry old;
     struct image_probe probe = {0};
     struct hash_job job;
-    struct stat st;
+    struct stat st, hashed;
     char lock_name[64];
     bool existed = false;
     image_entry_init(&entry);
@@ -174,6 +200,8 @@ static int publish(struct adopt_run *run, const struct directory_image *image,
         return error_set(e, LARDER_EXIST, "image %s: an entry of that name exists already",
                          image->name);
     }
+    if (fstat(temp->fd, &hashed) < 0)
+        return error_errno(e, errno, "%s", image->path);
     r = hash_temp(run, image, temp->fd, &job, e);
     if (r == 0)
         r = image_probe_fd(temp->fd, job.size_bytes, NULL, false, image->path, &probe, e);
@@ -181,6 +209,8 @@ static int publish(struct adopt_run *run, const struct directory_image *image,
         r = store_lock(run->store, "gc", false, true, &gc_lock, e);
     if (r == 0)
         r = blob_publish(run->store, temp, &job.digests[LARDER_DIGEST_SHA256], &existed, e);
+    if (r == 0 && !existed)
+        r = check_unwritten(run, image, &job.digests[LARDER_DIGEST_SHA256], &hashed, e);
     if (r < 0)
         return r;
     if (existed)

@@ -38,6 +38,11 @@ static int find_use(struct check_run *run, const struct directory_image *image, 
     if (r == 0)
         r = image_users_overlays(run->store, image->path, &overlays, NULL, e);
     *ret = flags || overlays;
+    /* Overlays are often kept beside their base. */
+    if (r == 0 && !*ret) {
+        r = image_users_overlays_in(run->store, run->dir.path, image->path, &overlays, NULL, e);
+        *ret = r < 0 || overlays;
+    }
     return r;
 }
 

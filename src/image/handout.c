@@ -115,6 +115,29 @@ int larder_image_overlay(struct larder_store *store, const struct larder_image_r
     return r;
 }
 
+/* A device, a FIFO or a directory is not to be replaced by a file, be it through a link. */
+static int check_replaceable(const char *file, struct larder_error *e)
+{
+    struct stat st;
+    if (stat(file, &st) == 0 && !S_ISREG(st.st_mode))
+        return error_set(e, LARDER_INVAL, "%s: not a regular file, expected one to replace", file);
+    return 0;
+}
+
+/* Gives temp the name file, which nothing has. */
+static int rename_new(const char *temp, const char *file)
+{
+    if (renameat2(AT_FDCWD, temp, AT_FDCWD, file, RENAME_NOREPLACE) == 0)
+        return 0;
+    if (errno != EINVAL && errno != ENOSYS)
+        return -1;
+    /* A file system that can't (NFS): the same in two steps. */
+    if (link(temp, file) < 0)
+        return -1;
+    (void)unlink(temp);
+    return 0;
+}
+
 int larder_image_copy(struct larder_store *store, const struct larder_image_result *image,
                       const char *file, bool replace, bool *ret_reflinked, struct larder_error *e)
 {
@@ -127,6 +150,9 @@ int larder_image_copy(struct larder_store *store, const struct larder_image_resu
         return r;
     if (!replace && access(file, F_OK) == 0)
         return error_set(e, LARDER_EXIST, "%s: exists already", file);
+    r = check_replaceable(file, e);
+    if (r < 0)
+        return r;
     if (asprintf(&temp, "%s.larder-%ld", file, (long)getpid()) < 0) {
         temp = NULL;
         return error_nomem(e);
@@ -140,7 +166,7 @@ int larder_image_copy(struct larder_store *store, const struct larder_image_resu
         r = error_errno(e, errno, "copy %s", temp);
     if (r == 0 && replace && rename(temp, file) < 0)
         r = error_errno(e, errno, "copy %s", file);
-    if (r == 0 && !replace && renameat2(AT_FDCWD, temp, AT_FDCWD, file, RENAME_NOREPLACE) < 0)
+    if (r == 0 && !replace && rename_new(temp, file) < 0)
         r = error_errno(e, errno, "copy %s", file);
     if (r < 0) {
         unlink(temp);

@@ -93,7 +93,9 @@ static int look_at_file(struct overlay_scan *scan, int dirfd, const char *dir, c
     CLEANUP_CLOSE int fd = openat(dirfd, name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
     if (fd < 0 && (errno == ENOENT || errno == ELOOP || errno == ENXIO))
         return 0;
-    if (fd >= 0 && fstat(fd, &st) == 0 && !S_ISREG(st.st_mode))
+    if (fd >= 0 && fstat(fd, &st) == 0 &&
+        (!S_ISREG(st.st_mode) ||
+         (st.st_dev == scan->target.st_dev && st.st_ino == scan->target.st_ino)))
         return 0;
     ssize_t n = fd < 0 ? -1 : fd_pread_full(fd, scan->head, QCOW2_HEAD_BYTES, 0);
     if (n < 0) {
@@ -172,18 +174,15 @@ static bool is_digest_name(const char *name)
     return (s.n == 64 || s.n == 128) && hex_decode(s, bytes, s.n / 2);
 }
 
-int image_users_overlays(struct larder_store *store, const char *path, unsigned *ret_count,
-                         struct buf *who, struct larder_error *e)
+static int scan_dirs(struct larder_store *store, char *const *dirs, size_t dir_count,
+                     const char *path, unsigned *ret_count, struct buf *who, struct larder_error *e)
 {
-    const struct image_context *context = image_context_get(store);
     const char *slash = strrchr(path, '/');
     struct overlay_scan scan = {
         .store = store, .path = path, .base_name = slash ? slash + 1 : path, .who = who, .e = e};
     int r = 0;
     scan.is_digest = is_digest_name(scan.base_name);
-    if (!context)
-        return error_nomem(e);
-    if (context->guest_dir_count == 0) {
+    if (dir_count == 0) {
         *ret_count = 0;
         return 0;
     }
@@ -192,10 +191,28 @@ int image_users_overlays(struct larder_store *store, const char *path, unsigned 
     scan.head = malloc(QCOW2_HEAD_BYTES);
     if (!scan.head)
         return error_nomem(e);
-    for (size_t i = 0; r == 0 && i < context->guest_dir_count; i++)
-        r = walk(&scan, context->guest_dirs[i], 0);
+    for (size_t i = 0; r == 0 && i < dir_count; i++)
+        r = walk(&scan, dirs[i], 0);
     free(scan.head);
     if (r == 0)
         *ret_count = scan.count;
     return r;
+}
+
+int image_users_overlays(struct larder_store *store, const char *path, unsigned *ret_count,
+                         struct buf *who, struct larder_error *e)
+{
+    const struct image_context *context = image_context_get(store);
+    if (!context)
+        return error_nomem(e);
+    return scan_dirs(store, context->guest_dirs, context->guest_dir_count, path, ret_count, who, e);
+}
+
+int image_users_overlays_in(struct larder_store *store, const char *dir, const char *path,
+                            unsigned *ret_count, struct buf *who, struct larder_error *e)
+{
+    CLEANUP_FREE char *copy = strdup(dir);
+    if (!copy)
+        return error_nomem(e);
+    return scan_dirs(store, &copy, 1, path, ret_count, who, e);
 }

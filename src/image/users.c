@@ -22,6 +22,10 @@
 #include "store/dir/blob.h"
 #include "store/dir/lease.h"
 
+/* Ten thousand leases are not read by anybody; what is left of the caller's buffer is for openers.
+ */
+#define DESCRIBED_BYTES (16 * 1024)
+
 #define QEMU_BYTE_READ      100
 #define QEMU_BYTE_WRITE     101
 #define QEMU_BYTE_NO_SHARED 201
@@ -160,7 +164,7 @@ static int scan_lease(void *arg, const struct lease *lease)
     scan->flags |= IMAGE_USE_LEASE;
     /* A file names the path; a process was given it and may open it at any time. */
     scan->needs_path = true;
-    if (scan->who) {
+    if (scan->who && scan->who->n < DESCRIBED_BYTES) {
         int r = lease_describe(lease, scan->who);
         buf_putc(scan->who, '\n');
         return r;
