@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "json/json.h"
 
+#include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -30,14 +32,80 @@ static const struct json *wrap_const(const json_t *node)
     return (const struct json *)(const void *)node;
 }
 
+/*
+ * jansson loses a character of a token, or aborts, when the buffer of its scanner can't grow. So
+ * the document is read as the second member of an array whose first makes that buffer large enough
+ * for nearly every token; without memory for that one the reading ends right there.
+ */
+#define FIRST_TOKEN_BYTES 512
+
+struct source {
+    struct slice text;
+    size_t at;
+    unsigned part;
+};
+
+static size_t feed(void *out, size_t out_bytes, void *arg)
+{
+    struct source *source = arg;
+    char *to = out;
+    if (source->part == 0) {
+        /* 1024 bytes are asked for (jansson's MAX_BUF_LEN). */
+        if (out_bytes < FIRST_TOKEN_BYTES + 5)
+            return (size_t)-1;
+        source->part++;
+        memcpy(to, "[\"", 2);
+        memset(to + 2, 'x', FIRST_TOKEN_BYTES);
+        memcpy(to + 2 + FIRST_TOKEN_BYTES, "\",\n", 3); /* lines are counted from behind it */
+        return FIRST_TOKEN_BYTES + 5;
+    }
+    if (source->part == 1 && source->at < source->text.n) {
+        size_t left = source->text.n - source->at;
+        size_t n = left < out_bytes ? left : out_bytes;
+        memcpy(to, source->text.p + source->at, n);
+        source->at += n;
+        return n;
+    }
+    if (source->part++ == 1) {
+        *to = ']';
+        return 1;
+    }
+    return 0;
+}
+
+static json_t *load(struct slice text, json_error_t *why)
+{
+    struct source source = {text, 0, 0};
+    json_t *array = json_load_callback(feed, &source, JSON_REJECT_DUPLICATES, why);
+    if (!array) {
+        why->line -= why->line > 1;
+        return NULL;
+    }
+    json_t *document = json_array_get(array, 1);
+    bool is_one =
+        json_array_size(array) == 2 && (json_is_object(document) || json_is_array(document));
+    if (is_one) {
+        json_incref(document);
+    } else {
+        snprintf(why->text, sizeof(why->text), "an object or array expected");
+        why->line = why->column = 1;
+        errno = 0;
+    }
+    json_decref(array);
+    return is_one ? document : NULL;
+}
+
 int json_parse(struct slice text, size_t max_bytes, struct json **ret, struct larder_error *e)
 {
     json_error_t why;
     if (text.n > max_bytes)
         return error_set(e, LARDER_LIMIT, "JSON document: %zu bytes, at most %zu are read", text.n,
                          max_bytes);
-    json_t *document = json_loadb(text.p ? text.p : "", text.n, JSON_REJECT_DUPLICATES, &why);
-    if (!document && json_error_code(&why) == json_error_out_of_memory)
+    errno = 0;
+    json_t *document = load(text, &why);
+    /* In most places jansson reports an allocation that failed as bad syntax; errno tells. A sound
+     * document must not be taken for a damaged one: fsck would put it aside. */
+    if (!document && (errno == ENOMEM || json_error_code(&why) == json_error_out_of_memory))
         return error_nomem(e);
     if (!document) {
         /* The text quotes the input, which may hold terminal escapes. */
