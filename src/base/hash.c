@@ -11,6 +11,11 @@
 #define ZERO_BYTES 65536
 
 static EVP_MD *mds[LARDER_DIGEST_ALG_MAX];
+/*
+ * Of our own, because EVP_MD_fetch crashes when memory runs out while it makes OpenSSL's default
+ * one (3.0); this one says that it could not be made.
+ */
+static OSSL_LIB_CTX *context;
 
 /*
  * An implicit fetch for each stream costs more than hashing a small file. Kept for the life of the
@@ -28,8 +33,9 @@ static void fetch_all(void)
         [LARDER_DIGEST_BLAKE2B] = "BLAKE2B-512",
     };
 
-    for (unsigned i = LARDER_DIGEST_NONE + 1; i < LARDER_DIGEST_ALG_MAX; i++)
-        mds[i] = EVP_MD_fetch(NULL, names[i], NULL);
+    context = OSSL_LIB_CTX_new();
+    for (unsigned i = LARDER_DIGEST_NONE + 1; context && i < LARDER_DIGEST_ALG_MAX; i++)
+        mds[i] = EVP_MD_fetch(context, names[i], NULL);
 }
 
 static const EVP_MD *md_of(unsigned alg)
@@ -62,6 +68,8 @@ int hash_new(unsigned alg_bits, struct hash **ret, struct larder_error *e)
         if (!(alg_bits & HASH_BIT(i)))
             continue;
         md = md_of(i);
+        if (!md && !context)
+            return error_nomem(e);
         if (!md)
             return error_set(e, LARDER_UNSUPPORTED,
                              "digest algorithm %s: not offered by the system's OpenSSL",
