@@ -137,8 +137,13 @@ void put_text(FILE *to, const char *text)
     struct buf clean = BUF_INIT(PUT_TEXT_BYTES_MAX);
 
     text_sanitize(slice_of(text), &clean);
-    if (clean.n)
+    if (buf_failed(&clean, NULL) < 0) {
+        /* "out of memory" is told without any. */
+        for (; *text; text++)
+            putc((unsigned char)*text < ' ' || (unsigned char)*text > '~' ? '?' : *text, to);
+    } else if (clean.n) {
         fwrite(clean.p, 1, clean.n, to);
+    }
     buf_done(&clean);
 }
 
