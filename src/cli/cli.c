@@ -263,6 +263,22 @@ int cli_store(struct cli *cli, unsigned flags, struct larder_store **ret, struct
     return rc;
 }
 
+int cli_store_to_read(struct cli *cli, unsigned flags, struct larder_store **ret,
+                      struct larder_error *e)
+{
+    struct larder_error why = LARDER_ERROR_INIT;
+    int rc = cli_store(cli, flags, ret, &why);
+
+    if (rc == -LARDER_DENIED && cli_store(cli, LARDER_STORE_READ_ONLY, ret, e) == 0) {
+        cli_say(cli, false, "store %s: cannot be written, upstream is not asked",
+                larder_store_path(*ret));
+        return 0;
+    }
+    if (rc < 0)
+        *e = why;
+    return rc;
+}
+
 void cli_store_close(struct cli *cli)
 {
     larder_store_close(cli->store);

@@ -47,6 +47,9 @@ void cli_done(struct cli *cli);
 int cli_config(struct cli *cli, const struct config **ret, struct larder_error *e);
 /* The store, opened at the first call with enum larder_store_flags. Borrowed. */
 int cli_store(struct cli *cli, unsigned flags, struct larder_store **ret, struct larder_error *e);
+/* For commands that mostly read: the same, but read-only where it may not be written (DENIED). */
+int cli_store_to_read(struct cli *cli, unsigned flags, struct larder_store **ret,
+                      struct larder_error *e);
 /* Closes it again, so that the next cli_store() sees a store that was replaced meanwhile. */
 void cli_store_close(struct cli *cli);
 

@@ -124,7 +124,7 @@ static int run_cat(struct cli *cli, int argc, char **argv)
 
     (void)argc;
     if (larder_digest_parse(argv[0], (size_t)-1, &digest, &e) < 0 ||
-        cli_store(cli, 0, &store, &e) < 0 || larder_blob_open(store, &digest, &fd, &e) < 0)
+        cli_store_to_read(cli, 0, &store, &e) < 0 || larder_blob_open(store, &digest, &fd, &e) < 0)
         return cli_fail(cli, &e);
     return copy_out(cli, fd, argv[0]);
 }

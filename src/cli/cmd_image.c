@@ -56,26 +56,6 @@ unsigned image_store_flags(const char *name_or_source)
     return strchr(name_or_source, '/') ? LARDER_STORE_CREATE : 0;
 }
 
-/*
- * Who may only read a store may use what another account keeps in it: an image that is here and
- * good needs nothing written. The first failure is the one to tell when reading is refused, too.
- */
-static int open_to_get(struct cli *cli, const char *name_or_source, struct larder_store **ret,
-                       struct larder_error *e)
-{
-    struct larder_error first = LARDER_ERROR_INIT;
-    int rc = cli_store(cli, image_store_flags(name_or_source), ret, &first);
-
-    if (rc == -LARDER_DENIED && cli_store(cli, LARDER_STORE_READ_ONLY, ret, NULL) == 0) {
-        cli_say(cli, false, "store %s: cannot be written, upstream is not asked",
-                larder_store_path(*ret));
-        return 0;
-    }
-    if (rc < 0 && e)
-        *e = first;
-    return rc;
-}
-
 int image_get(struct cli *cli, const char *name_or_source, const struct image_get_args *args,
               const struct image_source_args *source, struct larder_image_result *ret,
               struct larder_error *e)
@@ -86,7 +66,7 @@ int image_get(struct cli *cli, const char *name_or_source, const struct image_ge
     struct larder_store *store = NULL;
     int rc;
 
-    rc = open_to_get(cli, name_or_source, &store, e);
+    rc = cli_store_to_read(cli, image_store_flags(name_or_source), &store, e);
     if (rc == 0)
         rc = image_spec_fill(cli, source ? source : &defaults, &spec, e);
     if (rc < 0)

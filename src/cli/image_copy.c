@@ -93,7 +93,7 @@ static int run_copy(struct cli *cli, int argc, char **argv)
     int status = 0;
 
     (void)argc;
-    if (cli_store(cli, image_store_flags(argv[0]), &store, &e) < 0 ||
+    if (cli_store_to_read(cli, image_store_flags(argv[0]), &store, &e) < 0 ||
         image_get(cli, argv[0], &copy_args.get, NULL, &image, &e) < 0)
         return cli_fail(cli, &e);
     if (larder_image_copy(store, &image, argv[1], copy_args.force, &is_reflink, &e) < 0) {

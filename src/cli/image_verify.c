@@ -67,7 +67,7 @@ static int run_verify(struct cli *cli, int argc, char **argv)
 
     if (verify_args.all && argc)
         return cli_usage(cli, "image verify", "found names beside --all");
-    if (cli_store(cli, 0, &store, &e) < 0)
+    if (cli_store_to_read(cli, 0, &store, &e) < 0)
         return cli_fail(cli, &e);
     if (verify_args.deep)
         flags |= LARDER_IMAGE_VERIFY_DEEP;
