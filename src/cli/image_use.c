@@ -156,12 +156,13 @@ static int child_wait(const struct use_child *child, const sigset_t *watched)
 }
 
 /*
- * Gets the image and starts the child that waits, with a lease of its own. While it is here the
- * watched signals are held back; on success they stay so.
+ * Gets the image and starts the child that waits, with a lease of its own. *ret_is_lost: after a
+ * get that worked gc or somebody who invalidates was faster than the lease. While the child is here
+ * the watched signals are held back; on success they stay so.
  */
 static int start_leased(struct cli *cli, struct larder_store *store, char **argv,
                         const sigset_t *watched, struct use_child *child, char *lease,
-                        struct larder_error *e)
+                        bool *ret_is_lost, struct larder_error *e)
 {
     struct larder_image_result image = {0};
     struct larder_blob_info info;
@@ -181,6 +182,7 @@ static int start_leased(struct cli *cli, struct larder_store *store, char **argv
     if (rc == 0)
         rc = larder_blob_stat(store, &image.digest, &info, e);
     if (rc < 0) {
+        *ret_is_lost = rc == -LARDER_NOENT;
         child_abandon(child); /* and with it its lease is dead */
         sigprocmask(SIG_SETMASK, &old_mask, NULL);
     }
@@ -203,10 +205,11 @@ static int run_use(struct cli *cli, int argc, char **argv)
     signal(SIGCHLD, SIG_DFL); /* ignored, children could not be waited for */
     if (cli_store(cli, image_store_flags(argv[0]), &store, &e) < 0)
         return cli_fail(cli, &e);
-    /* NOENT after a get that worked: gc was faster than the lease. */
     for (int attempt = 1;; attempt++) {
-        rc = start_leased(cli, store, argv, &watched, &child, lease, &e);
-        if (rc != -LARDER_NOENT || !*lease || attempt == USE_ATTEMPTS)
+        bool is_lost = false;
+
+        rc = start_leased(cli, store, argv, &watched, &child, lease, &is_lost, &e);
+        if (!is_lost || attempt == USE_ATTEMPTS)
             break;
         lease[0] = 0;
     }
