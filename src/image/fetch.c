@@ -232,6 +232,12 @@ static int transfer_once(struct fetch_run *run, bool from_zero, struct larder_er
                run->transfer.resume ? " (resuming)" : "");
     r = transfer_run(&run->transfer, e);
     transfer_resume_done(&resume);
+    /* The body itself filled the disk: kept, it would keep the disk full until it is too old. */
+    if (run->url && r == -LARDER_NOSPACE && e && e->sys_errno)
+        (void)partial_forget(run->store, run->key, &run->source, NULL);
+    /* What the local system refuses is told without a name down there: "write: ...". */
+    if (r == -LARDER_IO || r == -LARDER_NOSPACE || r == -LARDER_DENIED)
+        return error_context(e, "image %s", run->entry->name);
     return r;
 }
 

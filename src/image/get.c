@@ -222,6 +222,16 @@ static void remember_trouble(struct get_run *run)
                    ignored.msg);
 }
 
+/* The new entry could not be recorded: whoever falls back falls back on the recorded one. */
+static void entry_reread(struct get_run *run)
+{
+    struct image_entry recorded;
+    if (image_entry_read(run->store, run->entry.name, &recorded, NULL) < 0)
+        return;
+    image_entry_done(&run->entry);
+    run->entry = recorded;
+}
+
 static int fetch(struct get_run *run, struct http_client *client, struct image_published *published,
                  struct larder_error *e)
 {
@@ -238,8 +248,10 @@ static int fetch(struct get_run *run, struct http_client *client, struct image_p
     if (r < 0)
         return r;
     r = image_entry_write(run->store, &run->entry, e);
-    if (r < 0)
+    if (r < 0) {
+        entry_reread(run);
         return r;
+    }
     run->previous = previous;
     run->how = larder_digest_equal(&previous, &run->entry.digest) && how == LARDER_IMAGE_UPDATED
                    ? LARDER_IMAGE_HIT

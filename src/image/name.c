@@ -22,7 +22,10 @@ bool image_text_is_storable(const char *text)
 {
     struct buf clean = BUF_INIT(256 * 1024);
     text_sanitize(slice_of(text), &clean);
-    bool is_same = !clean.failed && slice_equal(buf_slice(&clean), slice_of(text));
+    int failed = buf_failed(&clean, NULL);
+    /* Without memory it can't be told here; the document's string is checked once more. */
+    bool is_same =
+        failed == -LARDER_NOMEM || (failed == 0 && slice_equal(buf_slice(&clean), slice_of(text)));
     buf_done(&clean);
     return is_same;
 }
