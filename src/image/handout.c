@@ -18,6 +18,7 @@
 #include "image/probe.h"
 #include "image/service.h"
 #include "store/dir/blob.h"
+#include "store/dir/lease.h"
 
 /* An open descriptor of the image's blob, recorded as a use; gc cannot take what is open. */
 static int open_image(struct larder_store *store, const struct larder_image_result *image,
@@ -29,17 +30,53 @@ static int open_image(struct larder_store *store, const struct larder_image_resu
     return r < 0 ? error_context(e, "image %s", image->name) : 0;
 }
 
+/* The directory of file, in dir, a copy of file that is cut. */
+static const char *parent_of(char *dir)
+{
+    char *slash = strrchr(dir, '/');
+    return !slash ? "." : slash == dir ? "/" : (*slash = '\0', dir);
+}
+
 static int sync_parent(const char *file, struct larder_error *e)
 {
     CLEANUP_FREE char *dir = strdup(file);
     if (!dir)
         return error_nomem(e);
-    char *slash = strrchr(dir, '/');
-    const char *where = !slash ? "." : slash == dir ? "/" : (*slash = '\0', dir);
+    const char *where = parent_of(dir);
     CLEANUP_CLOSE int fd = open(where, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (fd < 0)
         return error_errno(e, errno, "directory %s", where);
     return dir_sync(fd, where, e);
+}
+
+/*
+ * A new file to become file: without a name until it is complete, so that one who is killed leaves
+ * nothing; with its name at once (*ret_is_named) on a file system that has no such files.
+ */
+static int create_overlay(const char *file, int *ret_fd, bool *ret_is_named, struct larder_error *e)
+{
+    CLEANUP_FREE char *dir = strdup(file);
+    struct stat st;
+    if (!dir)
+        return error_nomem(e);
+    if (lstat(file, &st) == 0)
+        return error_errno(e, EEXIST, "overlay %s", file);
+    *ret_is_named = false;
+    *ret_fd = open(parent_of(dir), O_RDWR | O_TMPFILE | O_CLOEXEC, 0666);
+    if (*ret_fd < 0) {
+        *ret_is_named = true;
+        *ret_fd = open(file, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0666);
+    }
+    return *ret_fd < 0 ? error_errno(e, errno, "overlay %s", file) : 0;
+}
+
+static int name_overlay(int fd, const char *file, struct larder_error *e)
+{
+    char link[64];
+    snprintf(link, sizeof(link), "/proc/self/fd/%d", fd);
+    if (linkat(AT_FDCWD, link, AT_FDCWD, file, AT_SYMLINK_FOLLOW) < 0)
+        return error_errno(e, errno, "overlay %s", file);
+    return 0;
 }
 
 /* What QEMU calls a format: an ISO is raw bytes to it, LUKS is opened by whoever has the key. */
@@ -95,20 +132,30 @@ int larder_image_overlay(struct larder_store *store, const struct larder_image_r
         return error_set(e, LARDER_INVAL, "overlay %s: %llu bytes, smaller than its base of %llu",
                          file, (unsigned long long)virtual_bytes,
                          (unsigned long long)probe.virtual_bytes);
-    fd = open(file, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0666);
-    if (fd < 0)
-        return error_errno(e, errno, "overlay %s", file);
-    /* The lease first: between the two, the overlay is an empty file that is used by nobody. */
-    r = larder_lease_file(store, &image->digest, file, "image overlay", id, e);
+    bool is_named = false;
+    r = create_overlay(file, &fd, &is_named, e);
+    if (r < 0)
+        return r;
+    /* The lease before the name, or at least before the content. */
+    r = lease_unnamed_file(store, &image->digest, fd, file, "image overlay", id, e);
     if (r == 0)
         r = overlay_write(fd, image->path, driver,
                           virtual_bytes ? virtual_bytes : probe.virtual_bytes, e);
     if (r == 0 && fsync(fd) < 0)
         r = error_errno(e, errno, "overlay %s", file);
+    if (r == 0 && !is_named) {
+        r = name_overlay(fd, file, e);
+        is_named = r == 0;
+    }
     if (r == 0)
         r = sync_parent(file, e);
+    /* Until there was a file of that name a gc could take the lease for dead; base is still open,
+     * so not the image. */
+    if (r == 0 && !lease_is_there(store, id))
+        r = larder_lease_file(store, &image->digest, file, "image overlay", id, e);
     if (r < 0) {
-        unlink(file);
+        if (is_named)
+            unlink(file);
         if (id[0] && larder_lease_release(store, id, NULL) < 0)
             return r; /* a lease on a file that is gone is dead: gc sweeps it */
     }

@@ -419,9 +419,9 @@ int larder_lease_process(struct larder_store *store, const struct larder_digest 
     return r < 0 ? r : take(store, &lease, purpose, false, ret_id, e);
 }
 
-int larder_lease_file(struct larder_store *store, const struct larder_digest *digest,
-                      const char *path, const char *purpose, char ret_id[LARDER_LEASE_ID_BYTES],
-                      struct larder_error *e)
+static int lease_file(struct larder_store *store, const struct larder_digest *digest,
+                      const char *path, int fd, const char *purpose,
+                      char ret_id[LARDER_LEASE_ID_BYTES], struct larder_error *e)
 {
     struct lease lease = {.kind = LEASE_FILE, .digest = *digest};
     CLEANUP_FREE char *absolute = NULL;
@@ -432,12 +432,35 @@ int larder_lease_file(struct larder_store *store, const struct larder_digest *di
         r = path_absolute(path, &absolute, e);
     if (r < 0 || !absolute)
         return r;
-    if (stat(absolute, &st) < 0)
+    if ((fd >= 0 ? fstat(fd, &st) : stat(absolute, &st)) < 0)
         return error_errno(e, errno, "lease on %s", absolute);
     lease.path = absolute;
     lease.device = st.st_dev;
     lease.inode = st.st_ino;
     return take(store, &lease, purpose, true, ret_id, e);
+}
+
+int lease_unnamed_file(struct larder_store *store, const struct larder_digest *digest, int fd,
+                       const char *path, const char *purpose, char ret_id[LARDER_LEASE_ID_BYTES],
+                       struct larder_error *e)
+{
+    return lease_file(store, digest, path, fd, purpose, ret_id, e);
+}
+
+bool lease_is_there(struct larder_store *store, const char *id)
+{
+    struct stat st;
+    int dirfd = -1;
+
+    return store_place(store, STORE_LEASES, &dirfd, NULL) == 0 &&
+           fstatat(dirfd, id, &st, AT_SYMLINK_NOFOLLOW) == 0;
+}
+
+int larder_lease_file(struct larder_store *store, const struct larder_digest *digest,
+                      const char *path, const char *purpose, char ret_id[LARDER_LEASE_ID_BYTES],
+                      struct larder_error *e)
+{
+    return lease_file(store, digest, path, -1, purpose, ret_id, e);
 }
 
 int larder_lease_until(struct larder_store *store, const struct larder_digest *digest,

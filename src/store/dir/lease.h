@@ -30,6 +30,15 @@ struct lease {
 void lease_done(struct lease *lease);
 /* A lease from its document (lease_done it); CORRUPT when damaged, UNSUPPORTED when newer. */
 int lease_parse(struct slice text, struct lease *ret, struct larder_error *e);
+/*
+ * larder_lease_file for a file that has no name yet (O_TMPFILE) and is about to get path: so it is
+ * never seen without its lease. Until it has its name the lease counts as dead, and a sweep may
+ * take it: lease_is_there tells.
+ */
+int lease_unnamed_file(struct larder_store *store, const struct larder_digest *digest, int fd,
+                       const char *path, const char *purpose, char ret_id[LARDER_LEASE_ID_BYTES],
+                       struct larder_error *e);
+bool lease_is_there(struct larder_store *store, const char *id);
 /* Alive, dead (may be removed) or unknown (counts as alive). */
 enum process_state lease_check(const struct lease *lease);
 /* One line for people: "process 123 (qemu-system-x86) since 2 min: image use". */
