@@ -49,6 +49,7 @@ static int check_root_name(void *arg, const char *name, unsigned char d_type)
                                        "index.sqlite",
                                        "index.sqlite-wal",
                                        "index.sqlite-shm",
+                                       "index.sqlite-journal", /* until it is in WAL mode */
                                        "index.sqlite.bad",
                                        NULL};
     (void)d_type;
@@ -345,7 +346,11 @@ int fsck_index(struct fsck *fsck)
     result = store_index_open(fsck->store, &index, &why);
     if (result < 0) {
         fsck_tell(fsck, LARDER_FSCK_BAD_INDEX, true, false, "index.sqlite", "%s", why.msg);
-        return result == -LARDER_NOMEM || result == -LARDER_CANCELED ? result : 0;
+        if (result != -LARDER_NOMEM && result != -LARDER_CANCELED)
+            return 0;
+        if (fsck->e)
+            *fsck->e = why;
+        return result;
     }
     if (was_there && fstatat(root, "index.sqlite", &after, AT_SYMLINK_NOFOLLOW) == 0 &&
         before.st_ino != after.st_ino)
