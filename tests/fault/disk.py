@@ -202,7 +202,7 @@ def missing(scratch):
                 raise Wrong(str(result))
             if result.status == 3 and box.store not in result.err:
                 raise Wrong(f"the message does not name the store: {result}")
-        expect(box.larder("image", "get", "nothing"), 3, "nothing")
+        expect(box.larder("image", "get", "nothing"), 3, box.store)
 
 
 def not_a_store(scratch):
