@@ -21,8 +21,7 @@
 #define MADV_POPULATE_READ 22 /* Linux 5.14 */
 #endif
 
-/* One look at the page cache for so much: small against a guest's working set, and larger than
- * the kernel's read-ahead, which would otherwise make the next window look cached. */
+/* One look at the page cache for so much: small against a guest's working set. */
 #define WINDOW_BYTES ((uint64_t)4 * 1024 * 1024)
 
 /* What is mapped for prefetching counts as ours in RSS, thread by thread and lane by lane. */
@@ -45,7 +44,7 @@ struct cachestat_counts {
 #define ZERO_BYTES ((size_t)64 * 1024)
 static uint8_t zeros[ZERO_BYTES] __attribute__((aligned(4096)));
 
-/* Whether the kernel tells us the truth about residency: only to owners (can_do_mincore). */
+/* Whether the kernel tells us the truth about the cache: only to owners (can_do_mincore). */
 static bool is_own(int fd)
 {
     struct stat st;
@@ -55,73 +54,92 @@ static bool is_own(int fd)
 
 void hash_read_init(struct hash_read *r, int fd, enum hash_read_cache cache)
 {
+    bool own = is_own(fd);
+
     *r = (struct hash_read){.fd = fd,
                             .cache = cache == HASH_READ_AUTO ? HASH_READ_DONTCACHE : cache,
                             .may_have_holes = true,
-                            .window_start = UINT64_MAX,
-                            .may_map = is_own(fd)};
+                            .is_own = own,
+                            .no_cachestat = cache == HASH_READ_MINCORE,
+                            .may_map = own,
+                            .map_start = UINT64_MAX};
     posix_fadvise(fd, 0, 0, POSIX_FADV_SEQUENTIAL);
 }
 
-static bool window_is_absent_mincore(int fd, uint64_t start)
+/* n: of the window, how much lies before the end of the file. */
+static enum hash_read_found look_mincore(int fd, uint64_t start, uint64_t n)
 {
     unsigned char resident[WINDOW_BYTES / 4096] = {0}; /* 4096: the smallest page */
+    uint64_t page = (uint64_t)sysconf(_SC_PAGESIZE);
+    size_t pages = (size_t)((n + page - 1) / page);
+    size_t there = 0;
     void *map = mmap(NULL, WINDOW_BYTES, PROT_READ, MAP_SHARED, fd, (off_t)start);
     if (map == MAP_FAILED)
-        return false;
+        return HASH_READ_UNKNOWN;
 
-    /* Only looked at, never touched: no SIGBUS if the file is shorter. To others than the file's
-     * owner the kernel says "all resident", and nothing is dropped. */
-    bool absent = mincore(map, WINDOW_BYTES, resident) == 0;
-    for (size_t i = 0; absent && i < sizeof(resident); i++)
-        absent = !(resident[i] & 1);
+    /* Only looked at, never touched: no SIGBUS if the file is shorter. */
+    bool known = mincore(map, n, resident) == 0;
+    for (size_t i = 0; i < pages; i++)
+        there += resident[i] & 1;
     munmap(map, WINDOW_BYTES);
-    return absent;
+    if (!known)
+        return HASH_READ_UNKNOWN;
+    return there == 0 ? HASH_READ_ABSENT : there < pages ? HASH_READ_PARTLY : HASH_READ_RESIDENT;
 }
 
-/* Whether not one page of the window is in the cache; false when it cannot be told. */
-static bool window_is_absent(struct hash_read *r, uint64_t start)
+static enum hash_read_found look(struct hash_read *r, uint64_t start)
 {
-    if (r->cache == HASH_READ_CACHESTAT) {
-        struct cachestat_range range = {start, WINDOW_BYTES};
+    struct stat st;
+
+    /* To others than the file's owner the kernel says "all resident", or nothing. */
+    if (!r->is_own || fstat(r->fd, &st) < 0)
+        return HASH_READ_UNKNOWN;
+    if (st.st_size < 0 || (uint64_t)st.st_size <= start)
+        return HASH_READ_UNKNOWN; /* what grows there later is not ours to drop */
+    uint64_t n = (uint64_t)st.st_size - start;
+    n = n < WINDOW_BYTES ? n : WINDOW_BYTES;
+    if (!r->no_cachestat) {
+        uint64_t page = (uint64_t)sysconf(_SC_PAGESIZE);
+        struct cachestat_range range = {start, n};
         struct cachestat_counts counts = {0};
         if (syscall(SYS_cachestat, r->fd, &range, &counts, 0u) == 0)
-            return counts.nr_cache == 0;
-        r->cache = HASH_READ_MINCORE;
+            return counts.nr_cache == 0                      ? HASH_READ_ABSENT
+                   : counts.nr_cache < (n + page - 1) / page ? HASH_READ_PARTLY
+                                                             : HASH_READ_RESIDENT;
+        r->no_cachestat = true;
     }
-    return window_is_absent_mincore(r->fd, start);
+    return look_mincore(r->fd, start, n);
 }
 
-static void window_drop(struct hash_read *r)
+static void window_drop(const struct hash_read *r, uint64_t window)
 {
-    if (r->window_start != UINT64_MAX && r->window_absent)
-        posix_fadvise(r->fd, (off_t)r->window_start, (off_t)WINDOW_BYTES, POSIX_FADV_DONTNEED);
+    if (r->found[window % HASH_READ_WINDOWS] == HASH_READ_ABSENT && r->cache != HASH_READ_KEEP)
+        posix_fadvise(r->fd, (off_t)(window * WINDOW_BYTES), (off_t)WINDOW_BYTES,
+                      POSIX_FADV_DONTNEED);
 }
 
 /* Called before each read at r->offset. */
 static void window_advance(struct hash_read *r)
 {
-    uint64_t start = r->offset / WINDOW_BYTES * WINDOW_BYTES;
+    uint64_t window = r->offset / WINDOW_BYTES;
 
-    if (r->cache != HASH_READ_CACHESTAT && r->cache != HASH_READ_MINCORE)
+    if (window < r->window_end && window == r->window)
         return;
-    if (r->window_start == start)
-        return;
-    window_drop(r);
-    bool follows = r->window_start != UINT64_MAX && r->window_start + WINDOW_BYTES == start;
-    r->window_absent = follows ? r->next_absent : window_is_absent(r, start);
-    r->next_absent = window_is_absent(r, start + WINDOW_BYTES);
-    r->window_start = start;
+    for (; r->window < window && r->window < r->window_end; r->window++)
+        window_drop(r, r->window);
+    r->window = window;
+    if (r->window_end < window)
+        r->window_end = window;
+    for (; r->window_end < window + HASH_READ_WINDOWS; r->window_end++)
+        r->found[r->window_end % HASH_READ_WINDOWS] =
+            (uint8_t)look(r, r->window_end * WINDOW_BYTES);
 }
 
 void hash_read_done(struct hash_read *r)
 {
-    window_drop(r);
-    /* Read-ahead may have reached into the next window. */
-    if (r->window_start != UINT64_MAX && r->next_absent)
-        posix_fadvise(r->fd, (off_t)(r->window_start + WINDOW_BYTES), (off_t)WINDOW_BYTES,
-                      POSIX_FADV_DONTNEED);
-    r->window_start = UINT64_MAX;
+    /* Read-ahead may have gone further than we have. */
+    for (; r->window < r->window_end; r->window++)
+        window_drop(r, r->window);
     if (r->map)
         munmap(r->map, MAP_BYTES);
     r->map = NULL;
@@ -129,33 +147,15 @@ void hash_read_done(struct hash_read *r)
 
 /* --- prefetching --- */
 
-static bool is_resident(int fd, void *map, uint64_t start, uint64_t n)
-{
-    uint64_t page = (uint64_t)sysconf(_SC_PAGESIZE);
-    uint64_t pages = (n + page - 1) / page;
-    struct cachestat_range range = {start, n};
-    struct cachestat_counts counts = {0};
-    unsigned char resident[MAP_BYTES / 4096] = {0}; /* 4096: the smallest page */
-
-    if (syscall(SYS_cachestat, fd, &range, &counts, 0u) == 0)
-        return counts.nr_cache >= pages;
-    bool all = mincore(map, n, resident) == 0;
-    for (size_t i = 0; all && i < pages; i++)
-        all = resident[i] & 1;
-    return all;
-}
-
 /* Moves the map to r->offset. It is made anew: the old addresses are of no use any more. */
 static void map_move(struct hash_read *r)
 {
-    struct stat st;
+    uint64_t window = r->offset / WINDOW_BYTES;
 
     r->map_start = r->offset / MAP_BYTES * MAP_BYTES;
-    r->map_is_resident = false;
-    if (fstat(r->fd, &st) < 0 || st.st_size < 0 || (uint64_t)st.st_size <= r->map_start)
+    r->map_is_whole = false;
+    if (window >= r->window_end || r->found[window % HASH_READ_WINDOWS] != HASH_READ_RESIDENT)
         return;
-    uint64_t n = (uint64_t)st.st_size - r->map_start;
-    n = n < MAP_BYTES ? n : MAP_BYTES;
     void *map = mmap(r->map, MAP_BYTES, PROT_READ, MAP_SHARED | (r->map ? MAP_FIXED : 0), r->fd,
                      (off_t)r->map_start);
     if (map == MAP_FAILED) {
@@ -163,29 +163,29 @@ static void map_move(struct hash_read *r)
         return;
     }
     r->map = map;
-    if (!is_resident(r->fd, map, r->map_start, n))
-        return;
-    /* Random: no read-ahead, and unmapping does not count as a use of the pages. */
+    /* Random: no read-ahead, and unmapping does not count as a use of the pages. EFAULT: the part
+     * behind the end of the file. */
     madvise(map, MAP_BYTES, MADV_RANDOM);
-    if (madvise(map, n, MADV_POPULATE_READ) < 0)
-        r->may_map = errno != EINVAL;
+    if (madvise(map, MAP_BYTES, MADV_POPULATE_READ) == 0 || errno == EFAULT)
+        r->map_is_whole = true;
     else
-        r->map_is_resident = true;
+        r->may_map = errno != EINVAL;
 }
 
 const uint8_t *hash_read_ahead(struct hash_read *r)
 {
-    if (!r->may_map || r->at_end)
+    if (!r->may_map || r->at_end || r->offset == 0)
         return NULL;
-    if (!r->map || r->offset - r->map_start >= MAP_BYTES)
+    if (r->map_start == UINT64_MAX || r->offset - r->map_start >= MAP_BYTES)
         map_move(r);
-    if (!r->map_is_resident)
+    if (!r->map_is_whole)
         return NULL;
     return (const uint8_t *)r->map + (r->offset - r->map_start);
 }
 
 static ssize_t read_some(struct hash_read *r, uint8_t *buffer, size_t n)
 {
+    window_advance(r);
     if (r->cache == HASH_READ_DONTCACHE) {
         struct iovec iov = {buffer, n};
         ssize_t got = preadv2(r->fd, &iov, 1, (off_t)r->offset, RWF_DONTCACHE);
@@ -193,7 +193,6 @@ static ssize_t read_some(struct hash_read *r, uint8_t *buffer, size_t n)
             return got;
         r->cache = HASH_READ_CACHESTAT;
     }
-    window_advance(r);
     return pread(r->fd, buffer, n, (off_t)r->offset);
 }
 

@@ -21,11 +21,18 @@
 /* How pages that were not in the cache before are kept out of it after. */
 enum hash_read_cache {
     HASH_READ_AUTO,      /* the best of the following that works for this file */
-    HASH_READ_DONTCACHE, /* preadv2(RWF_DONTCACHE), Linux >= 6.14 */
-    HASH_READ_CACHESTAT, /* cachestat(2), Linux >= 6.5, then POSIX_FADV_DONTNEED */
-    HASH_READ_MINCORE,   /* mincore(2), then POSIX_FADV_DONTNEED */
+    HASH_READ_DONTCACHE, /* preadv2(RWF_DONTCACHE), Linux >= 6.14, and what it missed dropped */
+    HASH_READ_CACHESTAT, /* only cachestat(2), Linux >= 6.5, then POSIX_FADV_DONTNEED */
+    HASH_READ_MINCORE,   /* only mincore(2), then POSIX_FADV_DONTNEED */
     HASH_READ_KEEP       /* plain reads */
 };
+
+/* How much of a window is in the page cache; UNKNOWN where the kernel would not say. */
+enum hash_read_found { HASH_READ_UNKNOWN, HASH_READ_ABSENT, HASH_READ_PARTLY, HASH_READ_RESIDENT };
+
+/* How far ahead windows are looked at; further than the kernel's read-ahead, which would otherwise
+ * make them look cached. 64 MiB: block devices with 8 MiB (doubled for sequential files) exist. */
+#define HASH_READ_WINDOWS 16
 
 struct hash_span {
     const uint8_t *p;  /* in the caller's buffer, or constant zeros */
@@ -41,15 +48,16 @@ struct hash_read {
     uint64_t offset;
     uint64_t extent_end; /* data up to here, UINT64_MAX: no more holes known */
     uint64_t hole_end;   /* > offset while inside a hole */
-    /* Windows (CACHESTAT, MINCORE): start of the current one, whether it and the next were absent
-     * before we came. The next is looked at before read-ahead from this one can reach it. */
-    uint64_t window_start;
-    bool window_absent;
-    bool next_absent;
+    /* What of each window was cached before we came: known for [window, window_end), in a ring. */
+    uint64_t window; /* the current one's number */
+    uint64_t window_end;
+    uint8_t found[HASH_READ_WINDOWS]; /* enum hash_read_found */
+    bool is_own;                      /* the kernel tells us what is cached */
+    bool no_cachestat;
     /* For hash_read_ahead: part of the file, mapped but never read through. */
     void *map; /* NULL: none */
     uint64_t map_start;
-    bool map_is_resident;
+    bool map_is_whole; /* all of it can be prefetched */
     bool may_map;
 };
 
