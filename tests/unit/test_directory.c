@@ -118,7 +118,8 @@ static void test_remove(void **state)
     options.action = LARDER_CHECK_REMOVE;
     options.dry_run = true;
     checks(h, options, LARDER_CORRUPT,
-           "bad.qcow2=corrupt good.qcow2=valid held.qcow2=corrupt+ other.qcow2=unknown ");
+           "bad.qcow2=corrupt! good.qcow2=valid held.qcow2=corrupt+ other.qcow2=unknown ");
+    assert_true(is_there(h, "bad.qcow2"));
     options.dry_run = false;
     checks(h, options, LARDER_CORRUPT,
            "bad.qcow2=corrupt! good.qcow2=valid held.qcow2=corrupt+ other.qcow2=unknown ");

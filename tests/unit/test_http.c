@@ -286,10 +286,10 @@ static void test_redirects(void **state)
     assert_int_equal(server_log_count(&server, "\"/loop\""), 11);
     got_done(&got);
     got = get("/r?x.redirect=file:///etc/passwd");
-    assert_int_equal(got.rc, -LARDER_INVAL);
+    assert_int_equal(got.rc, -LARDER_PROTO);
     got_done(&got);
     got = get("/r?x.redirect=ftp://127.0.0.1/x");
-    assert_int_equal(got.rc, -LARDER_INVAL);
+    assert_int_equal(got.rc, -LARDER_PROTO);
     got_done(&got);
 }
 
