@@ -238,7 +238,7 @@ static int transfer_once(struct fetch_run *run, bool from_zero, struct larder_er
     /* What the local system refuses is told without a name down there: "write: ...". */
     if (r == -LARDER_IO || r == -LARDER_NOSPACE || r == -LARDER_DENIED)
         return error_context(e, "image %s", run->entry->name);
-    return r;
+    return r == -LARDER_CORRUPT ? error_context(e, "source %s", run->entry->source) : r;
 }
 
 /* ---- published against fetched ---- */
@@ -293,7 +293,9 @@ static int ask_again(struct fetch_run *run, const struct image_entry *afresh,
 static int transfer_consistent(struct fetch_run *run, struct larder_error *e)
 {
     int r = transfer_once(run, false, e);
-    bool is_short = r == -LARDER_MISMATCH; /* length differs from the sums' */
+    /* The length differs from the sums', or an archive is cut or damaged: by a publication that
+     * goes on, or by a partial file that did not keep what was written to it. */
+    bool is_short = r == -LARDER_MISMATCH || (r == -LARDER_CORRUPT && run->url);
     if (r < 0 && !is_short)
         return r;
     error_clear(e);
@@ -311,13 +313,12 @@ static int transfer_consistent(struct fetch_run *run, struct larder_error *e)
             return 0;
     }
     r = transfer_once(run, true, e);
-    if (r < 0)
-        return r;
-    if (matches(run))
+    if (r == 0 && matches(run))
         return 0;
-    if (run->url) /* what is there is wrong: nothing may resume from it */
+    bool is_wrong = r == 0 || r == -LARDER_CORRUPT || r == -LARDER_MISMATCH;
+    if (run->url && is_wrong) /* what is there is wrong: nothing may resume from it */
         partial_forget(run->store, run->key, &run->source, NULL);
-    return inconsistent(run, e);
+    return r < 0 ? r : inconsistent(run, e);
 }
 
 /* ---- publication ---- */
