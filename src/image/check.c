@@ -22,6 +22,8 @@ struct check_run {
     struct directory dir;
     int quarantine_fd;
     size_t corrupt, left; /* left: corrupt and still there */
+    bool has_looked;      /* for overlays in the directory itself */
+    unsigned overlays;
 };
 
 /* In use, or not known to be free. */
@@ -38,11 +40,15 @@ static int find_use(struct check_run *run, const struct directory_image *image, 
     if (r == 0)
         r = image_users_overlays(run->store, image->path, &overlays, NULL, e);
     *ret = flags || overlays;
-    /* Overlays are often kept beside their base. */
-    if (r == 0 && !*ret) {
+    /* Overlays are often kept beside their base; where there are none, one look is enough. */
+    if (r == 0 && !run->has_looked)
+        r = image_users_overlays_in(run->store, run->dir.path, NULL, &run->overlays, NULL, e);
+    run->has_looked = r == 0;
+    if (r == 0 && !*ret && run->overlays) {
         r = image_users_overlays_in(run->store, run->dir.path, image->path, &overlays, NULL, e);
-        *ret = r < 0 || overlays;
+        *ret = overlays;
     }
+    *ret |= r < 0;
     return r;
 }
 

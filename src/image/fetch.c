@@ -12,6 +12,7 @@
 #include "base/error.h"
 #include "base/fdio.h"
 #include "base/hash.h"
+#include "base/process.h"
 #include "base/text.h"
 #include "image/probe.h"
 #include "image/service.h"
@@ -85,6 +86,7 @@ static int remember_validators(void *arg, const struct transfer_resume *resume,
     r |= json_set_string(document, "etag", resume->etag);
     r |= json_set_string(document, "lastModified", resume->last_modified);
     r |= json_set_u64(document, "size", resume->total_bytes);
+    r |= json_set_string(document, "boot", process_boot_id());
     r = r < 0 ? error_nomem(e) : json_dump(document, &text, e);
     if (r == 0)
         r = partial_write_meta(run->store, run->key, text.p, e);
@@ -96,6 +98,17 @@ static char *dup_member(const struct json *document, const char *key)
 {
     const char *text = json_get_string(document, key);
     return text ? strdup(text) : NULL;
+}
+
+/*
+ * Partials are not synced: after a power loss there may be zeros in them. With a published digest
+ * that is found out; without, only what this boot wrote is gone on with.
+ */
+static bool is_trusted(const struct fetch_run *run, const struct json *document)
+{
+    const char *boot = json_get_string(document, "boot");
+    return digest_set_strongest(&run->published->digests) ||
+           (boot && *boot && !strcmp(boot, process_boot_id()));
 }
 
 /* 1: an earlier run left something to go on from. */
@@ -111,6 +124,8 @@ static int recall_validators(struct fetch_run *run, struct transfer_resume *ret,
         error_clear(e); /* missing or damaged: start from 0 */
         return r == -LARDER_NOMEM ? r : 0;
     }
+    if (!is_trusted(run, document))
+        return 0;
     ret->url = dup_member(document, "url");
     ret->etag = dup_member(document, "etag");
     ret->last_modified = dup_member(document, "lastModified");
@@ -417,6 +432,20 @@ static void record_source(struct fetch_run *run)
         forget_published(entry);
 }
 
+/* Nothing else would tell the first half of an image from the whole. */
+static int check_whole(const struct fetch_run *run, struct larder_error *e)
+{
+    if (!run->url || !run->transfer.response.is_until_close ||
+        run->transfer.unpacked != UNPACK_NONE || digest_set_strongest(&run->published->digests) ||
+        run->published->size_bytes > 0)
+        return 0;
+    error_set(e, LARDER_PROTO,
+              "image %s: the server tells no length, and there is no checksum: whether it came "
+              "whole can't be told",
+              run->entry->name);
+    return error_hint(e, "give a checksum with --checksum");
+}
+
 static int publish(struct fetch_run *run, int *ret_gc_lock, struct larder_error *e)
 {
     struct image_entry *entry = run->entry;
@@ -425,8 +454,11 @@ static int publish(struct fetch_run *run, int *ret_gc_lock, struct larder_error 
     struct image_probe probe = {0};
     CLEANUP_CLOSE int lock = -1;
     bool existed = false;
-    int r = image_probe_fd(result->fd, t->result_bytes, entry->format, entry->allow_backing,
-                           entry->source, &probe, e);
+    int r = check_whole(run, e);
+    if (r < 0)
+        return r;
+    r = image_probe_fd(result->fd, t->result_bytes, entry->format, entry->allow_backing,
+                       entry->source, &probe, e);
     if (r < 0)
         return error_context(e, "image %s", entry->name);
     r = keep_evidence(run, e);

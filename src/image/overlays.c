@@ -27,7 +27,7 @@
 
 struct overlay_scan {
     struct larder_store *store;
-    const char *path;      /* the blob's */
+    const char *path;      /* the blob's; NULL: anything that has a base counts */
     const char *base_name; /* its last component */
     bool is_digest;        /* which is a blob's: the same name elsewhere means the same bytes */
     struct stat target;
@@ -59,7 +59,7 @@ static void count_unknown(struct overlay_scan *scan, const char *dir, const char
 /* What is not understood means this image when it speaks of it. */
 static bool speaks_of_target(const struct overlay_scan *scan, struct slice text)
 {
-    return memmem(text.p, text.n, scan->base_name, strlen(scan->base_name)) != NULL;
+    return !scan->path || memmem(text.p, text.n, scan->base_name, strlen(scan->base_name)) != NULL;
 }
 
 static int is_overlay_of(struct overlay_scan *scan, struct slice head, uint64_t file_bytes,
@@ -76,6 +76,10 @@ static int is_overlay_of(struct overlay_scan *scan, struct slice head, uint64_t 
     }
     if (!header.has_backing)
         return 0;
+    if (!scan->path) {
+        *ret = true;
+        return 0;
+    }
     int r = backing_resolve(header.backing_name, dir, &kind, &backing, scan->e);
     if (r < 0)
         return r;
@@ -177,16 +181,16 @@ static bool is_digest_name(const char *name)
 static int scan_dirs(struct larder_store *store, char *const *dirs, size_t dir_count,
                      const char *path, unsigned *ret_count, struct buf *who, struct larder_error *e)
 {
-    const char *slash = strrchr(path, '/');
+    const char *slash = path ? strrchr(path, '/') : NULL;
     struct overlay_scan scan = {
         .store = store, .path = path, .base_name = slash ? slash + 1 : path, .who = who, .e = e};
     int r = 0;
-    scan.is_digest = is_digest_name(scan.base_name);
+    scan.is_digest = path && is_digest_name(scan.base_name);
     if (dir_count == 0) {
         *ret_count = 0;
         return 0;
     }
-    if (stat(path, &scan.target) < 0 && errno != ENOENT)
+    if (path && stat(path, &scan.target) < 0 && errno != ENOENT)
         return error_errno(e, errno, "%s", path);
     scan.head = malloc(QCOW2_HEAD_BYTES);
     if (!scan.head)

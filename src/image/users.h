@@ -26,7 +26,7 @@ int image_users_pids(uint64_t device, uint64_t inode, struct buf *who, struct la
 /* Overlays in the guest directories whose backing file is path (or its digest). */
 int image_users_overlays(struct larder_store *store, const char *path, unsigned *ret_count,
                          struct buf *who, struct larder_error *e);
-/* The same in dir, configured or not. */
+/* The same in dir, configured or not. path NULL: every file there that may need a base. */
 int image_users_overlays_in(struct larder_store *store, const char *dir, const char *path,
                             unsigned *ret_count, struct buf *who, struct larder_error *e);
 /* All of the above for a blob of the store. */

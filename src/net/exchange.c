@@ -58,8 +58,10 @@ static size_t on_header(char *data, size_t size, size_t n, void *arg)
     struct conversation *c = arg;
     size_t bytes = size * n;
     c->active_ns = clock_monotonic_ns();
-    if (c->is_head_done)
-        return bytes; /* trailers of a chunked body */
+    if (c->is_head_done) { /* trailers of a chunked body */
+        c->rc = http_head_count(&c->head, bytes, c->e);
+        return c->rc < 0 ? 0 : bytes;
+    }
     int state = http_head_line(&c->head, (struct slice){data, bytes}, c->e);
     if (state == HTTP_HEAD_FINAL) {
         c->is_head_done = true;

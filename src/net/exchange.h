@@ -55,4 +55,6 @@ enum http_head_state { HTTP_HEAD_MORE, HTTP_HEAD_INTERIM, HTTP_HEAD_FINAL };
 /* Takes one line with its line end. Returns a state (FINAL at the empty line) or PROTO, LIMIT,
  * NOMEM. */
 int http_head_line(struct http_head *head, struct slice line, struct larder_error *e);
+/* Counts bytes that are not looked at (trailers) into the same limit. */
+int http_head_count(struct http_head *head, size_t n, struct larder_error *e);
 bool http_head_is_redirect(const struct http_head *head);

@@ -56,6 +56,7 @@ struct http_response {
     char *final_url;        /* after redirects; never with user or password */
     int64_t retry_after_ns; /* 0: none */
     bool accepts_ranges;
+    bool is_until_close; /* neither length nor chunks: an early end looks like the end */
 };
 void http_response_done(struct http_response *response);
 

@@ -167,15 +167,24 @@ static int head_end(struct http_head *head, struct larder_error *e)
         r->has_total = r->has_length;
         r->total_bytes = r->length_bytes;
         r->range_start = r->range_end = 0;
+        r->is_until_close = !r->has_length && !head->is_chunked;
     }
     return HTTP_HEAD_FINAL;
 }
 
-int http_head_line(struct http_head *head, struct slice line, struct larder_error *e)
+int http_head_count(struct http_head *head, size_t n, struct larder_error *e)
 {
-    head->bytes += line.n;
+    head->bytes += n;
     if (head->bytes > HEAD_MAX_BYTES)
         return error_set(e, LARDER_LIMIT, "more than %d bytes of response headers", HEAD_MAX_BYTES);
+    return 0;
+}
+
+int http_head_line(struct http_head *head, struct slice line, struct larder_error *e)
+{
+    int rc = http_head_count(head, line.n, e);
+    if (rc < 0)
+        return rc;
     if (slice_starts(line, SLICE_LIT("HTTP/")))
         return status_line(head, line, e);
     struct slice text = slice_trim(line);

@@ -82,4 +82,21 @@ expect_success 'an answer from the future, before the clock was set back, is non
     disk origin/clock.img two &&
     larder image get --require-fresh clock >new && cmp origin/clock.img "$(cat new)"
 '
+expect_success 'without length and checksum half an image is not taken for the whole' '
+    python3 -c "import json
+print(json.dumps({\"/cut.img\": {\"raw\": \"HTTP/1.0 200 OK\\r\\n\\r\\n\" + chr(1) * 70000}}))" >cut.json &&
+    mv cut.json origin.control &&
+    expect_status 1 larder image get $origin/cut.img >out 2>err &&
+    expect_match "came whole" err && test ! -s out
+'
+expect_success 'without a checksum, what was fetched before a power loss is fetched again' '
+    control origin "{\"/half.img\": {\"times\": 1, \"stall_after\": 3000000}}" &&
+    disk origin/half.img one && head -c 6000000 /dev/urandom >>origin/half.img &&
+    larder image add half $origin/half.img &&
+    { timeout 3 "$LARDER" image get half 2>err; test -s "$LARDER_HOME"/partial/*.json; } &&
+    set -- "$LARDER_HOME"/partial/url-*[0-9a-f] && test -s "$1" &&
+    dd if=/dev/zero of="$1" bs=1000 seek=500 count=100 conv=notrunc status=none &&
+    sed -i "s/\"boot\":\( *\)\"[^\"]*\"/\"boot\":\1\"another\"/" "$1.json" &&
+    larder image get half >path && cmp origin/half.img "$(cat path)"
+'
 test_done
