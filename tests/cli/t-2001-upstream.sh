@@ -92,7 +92,7 @@ print(json.dumps({\"/cut.img\": {\"raw\": \"HTTP/1.0 200 OK\\r\\n\\r\\n\" + chr(
 expect_success 'without a checksum, what was fetched before a power loss is fetched again' '
     control origin "{\"/half.img\": {\"times\": 1, \"stall_after\": 3000000}}" &&
     disk origin/half.img one && head -c 6000000 /dev/urandom >>origin/half.img &&
-    larder image add half $origin/half.img &&
+    rm -f "$LARDER_HOME"/partial/* && larder image add half $origin/half.img &&
     { timeout 3 "$LARDER" image get half 2>err; test -s "$LARDER_HOME"/partial/*.json; } &&
     set -- "$LARDER_HOME"/partial/url-*[0-9a-f] && test -s "$1" &&
     dd if=/dev/zero of="$1" bs=1000 seek=500 count=100 conv=notrunc status=none &&
