@@ -422,7 +422,7 @@ def check_all(check):
     if check.step("gcc build with ASan and UBSan", build("asan")):
         check.step("tests under ASan and UBSan",
                    run_tests("asan", lambda _, suites: not suites & (SLOW_SUITES | SOURCE_SUITES),
-                             env=SANITIZER_ENV, multiplier=4))
+                             env=dict(SANITIZER_ENV, FAULT_POINTS_MAX="8"), multiplier=4))
     check.step("race detection works here",
                probe(RACE, "thread", "data race", without_aslr()))
     if check.step("gcc build with TSan", build("tsan")):
@@ -446,7 +446,7 @@ def check_slow(check):
     if check.step("gcc build with ASan and UBSan", build("asan")):
         check.step("fault tests under ASan and UBSan",
                    run_tests("asan", lambda _, suites: "fault" in suites,
-                             env=SANITIZER_ENV, multiplier=4))
+                             env=dict(SANITIZER_ENV, FAULT_POINTS_MAX="8"), multiplier=4))
     check.step("fuzz", fuzz(60))
 
 
