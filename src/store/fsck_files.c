@@ -232,11 +232,9 @@ static int check_lease(void *arg, const char *name, unsigned char d_type)
         return 0;
     }
     fsck->report.leases++;
-    if (result == -LARDER_CORRUPT) {
-        fsck_tell_foreign(fsck, name, "a regular file");
-        fsck->has_bad_lease = true;
-        result = 0;
-    } else if (result == 0 || result == -LARDER_LIMIT) {
+    /* A FIFO or a link under a lease's name stops gc as a damaged lease does: out of the way, too.
+     */
+    if (result == 0 || result == -LARDER_LIMIT || result == -LARDER_CORRUPT) {
         result = judge_lease(fsck, name, result == 0 ? buf_slice(&text) : SLICE_LIT(""));
     } else if (fsck->e) {
         *fsck->e = why;

@@ -41,4 +41,10 @@ expect_success 'a secret in the query of a URL is not shown' '
     expect_status 1 larder image add q ./a.img 2>>err &&
     expect_match "token=\*\*\*&v=1" out && expect_no_match s3cr3t out && expect_no_match s3cr3t err
 '
+expect_success 'what is planted under the name of a lease stops gc until fsck --repair' '
+    mkfifo "$LARDER_HOME/leases/00000000000000000000000000000001" &&
+    ln -s /etc/passwd "$LARDER_HOME/leases/00000000000000000000000000000002" &&
+    expect_status 5 larder gc 2>err && expect_match "fsck --repair" err &&
+    larder fsck --repair && larder gc && larder fsck
+'
 test_done
