@@ -4,6 +4,7 @@
 #include <stddef.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/clock.h"
 #include "base/error.h"
@@ -494,16 +495,51 @@ static int check_values(const struct larder_image_spec *spec, struct larder_erro
     return r == 0 && spec->format ? format_parse(spec->format, &format, e) : r;
 }
 
+/* The algorithm that a bare hex digest must be of, by its length; NONE when it is none. */
+static enum larder_digest_alg bare_digest_alg(const char *text)
+{
+    size_t n = strlen(text);
+    if (strspn(text, "0123456789abcdefABCDEF") != n)
+        return LARDER_DIGEST_NONE;
+    switch (n) {
+    case 32:
+        return LARDER_DIGEST_MD5;
+    case 40:
+        return LARDER_DIGEST_SHA1;
+    case 64:
+        return LARDER_DIGEST_SHA256;
+    case 96:
+        return LARDER_DIGEST_SHA384;
+    case 128:
+        return LARDER_DIGEST_SHA512;
+    default:
+        return LARDER_DIGEST_NONE;
+    }
+}
+
+/* A digest with its algorithm, a bare one as people paste it, else where a checksum file is. */
+static int take_checksum(const char *checksum, char **ret, struct larder_error *e)
+{
+    enum larder_digest_alg alg = bare_digest_alg(checksum);
+    if (alg != LARDER_DIGEST_NONE && access(checksum, F_OK) != 0) {
+        if (asprintf(ret, "%s:%s", larder_digest_alg_name(alg), checksum) >= 0)
+            return 0;
+        *ret = NULL;
+        return error_nomem(e);
+    }
+    if (image_checksum_is_literal(checksum))
+        return take_text(checksum, ret, e);
+    return take_source(checksum, ret, "checksum", e);
+}
+
 static int from_spec(const struct larder_image_spec *spec, struct image_entry *entry,
                      struct larder_error *e)
 {
     int r = check_values(spec, e);
     if (r == 0)
         r = take_source(spec->source, &entry->source, "source", e);
-    if (r == 0 && spec->checksum && image_checksum_is_literal(spec->checksum))
-        r = take_text(spec->checksum, &entry->checksum, e);
-    else if (r == 0 && spec->checksum)
-        r = take_source(spec->checksum, &entry->checksum, "checksum", e);
+    if (r == 0 && spec->checksum)
+        r = take_checksum(spec->checksum, &entry->checksum, e);
     if (r == 0)
         r = take_path(spec->keyring, &entry->keyring, e);
     if (r == 0)

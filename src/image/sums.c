@@ -110,7 +110,8 @@ static int read_remote(struct sums_run *run, const char *url, bool is_given, boo
     }
     /* After a change these validators are those of sums that were only looked at: the whole text
      * is wanted, because it is kept with what is fetched now. */
-    if (conditional && !run->no_cache && !run->entry->changed_ns) {
+    /* With a keyring the signature is checked each time: the keys may have changed since. */
+    if (conditional && !run->no_cache && !run->entry->changed_ns && !run->entry->keyring) {
         request.if_none_match = run->entry->sums_etag;
         request.if_modified_since = run->entry->sums_etag ? NULL : run->entry->sums_last_modified;
     }

@@ -279,6 +279,11 @@ static void test_relative(void **state)
     assert_string_equal(entry.source, host_path(h, "x.qcow2"));
     assert_string_equal(entry.checksum, host_path(h, "sums"));
     image_entry_done(&entry);
+    /* A digest as people paste it. */
+    spec.checksum = "D41D8CD98F00B204E9800998ECF8427E";
+    expect_ok(h, image_entry_from_spec(&spec, &entry, &h->e));
+    assert_string_equal(entry.checksum, "md5:D41D8CD98F00B204E9800998ECF8427E");
+    image_entry_done(&entry);
     assert_int_equal(chdir(here), 0);
 }
 
