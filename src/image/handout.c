@@ -70,13 +70,12 @@ static int create_overlay(const char *file, int *ret_fd, bool *ret_is_named, str
     return *ret_fd < 0 ? error_errno(e, errno, "overlay %s", file) : 0;
 }
 
-static int name_overlay(int fd, const char *file, struct larder_error *e)
+/* Gives an unnamed file its name, which nothing may have. */
+static int name_file(int fd, const char *file)
 {
     char link[64];
     snprintf(link, sizeof(link), "/proc/self/fd/%d", fd);
-    if (linkat(AT_FDCWD, link, AT_FDCWD, file, AT_SYMLINK_FOLLOW) < 0)
-        return error_errno(e, errno, "overlay %s", file);
-    return 0;
+    return linkat(AT_FDCWD, link, AT_FDCWD, file, AT_SYMLINK_FOLLOW);
 }
 
 /* What QEMU calls a format: an ISO is raw bytes to it, LUKS is opened by whoever has the key. */
@@ -144,8 +143,9 @@ int larder_image_overlay(struct larder_store *store, const struct larder_image_r
     if (r == 0 && fsync(fd) < 0)
         r = error_errno(e, errno, "overlay %s", file);
     if (r == 0 && !is_named) {
-        r = name_overlay(fd, file, e);
-        is_named = r == 0;
+        is_named = name_file(fd, file) == 0;
+        if (!is_named)
+            r = error_errno(e, errno, "overlay %s", file);
     }
     if (r == 0)
         r = sync_parent(file, e);
@@ -185,6 +185,35 @@ static int rename_new(const char *temp, const char *file)
     return 0;
 }
 
+/* A file to copy into: unnamed where the file system can, so that a kill leaves nothing; else temp.
+ */
+static int create_copy(const char *file, const char *temp, int *ret_fd, bool *ret_is_named,
+                       struct larder_error *e)
+{
+    CLEANUP_FREE char *dir = strdup(file);
+    if (!dir)
+        return error_nomem(e);
+    *ret_is_named = false;
+    *ret_fd = open(parent_of(dir), O_RDWR | O_TMPFILE | O_CLOEXEC, 0666);
+    if (*ret_fd >= 0)
+        return 0;
+    unlink(temp); /* of an earlier process of this number that was killed */
+    *ret_is_named = true;
+    *ret_fd = open(temp, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0666);
+    return *ret_fd < 0 ? error_errno(e, errno, "copy %s", temp) : 0;
+}
+
+/* The complete copy gets the name it is for, in one step. */
+static int name_copy(int fd, bool is_named, const char *temp, const char *file, bool replace)
+{
+    if (is_named)
+        return replace ? rename(temp, file) : rename_new(temp, file);
+    if (!replace)
+        return name_file(fd, file);
+    unlink(temp);
+    return name_file(fd, temp) < 0 ? -1 : rename(temp, file);
+}
+
 int larder_image_copy(struct larder_store *store, const struct larder_image_result *image,
                       const char *file, bool replace, bool *ret_reflinked, struct larder_error *e)
 {
@@ -192,6 +221,7 @@ int larder_image_copy(struct larder_store *store, const struct larder_image_resu
     CLEANUP_FREE char *temp = NULL;
     CLEANUP_CLOSE int in = -1;
     CLEANUP_CLOSE int out = -1;
+    bool is_named = false;
     int r = open_image(store, image, &in, e);
     if (r < 0)
         return r;
@@ -204,16 +234,13 @@ int larder_image_copy(struct larder_store *store, const struct larder_image_resu
         temp = NULL;
         return error_nomem(e);
     }
-    unlink(temp); /* of an earlier process of this number that was killed */
-    out = open(temp, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0666);
-    if (out < 0)
-        return error_errno(e, errno, "copy %s", temp);
+    r = create_copy(file, temp, &out, &is_named, e);
+    if (r < 0)
+        return r;
     r = sparse_copy(in, out, store_observer(store), image->name, &how, e);
     if (r == 0 && fsync(out) < 0)
-        r = error_errno(e, errno, "copy %s", temp);
-    if (r == 0 && replace && rename(temp, file) < 0)
         r = error_errno(e, errno, "copy %s", file);
-    if (r == 0 && !replace && rename_new(temp, file) < 0)
+    if (r == 0 && name_copy(out, is_named, temp, file, replace) < 0)
         r = error_errno(e, errno, "copy %s", file);
     if (r < 0) {
         unlink(temp);
