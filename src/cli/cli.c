@@ -132,7 +132,11 @@ int cli_fail(struct cli *cli, const struct larder_error *e)
     struct doc doc = DOC_INIT;
     struct buf text = BUF_INIT(MESSAGE_BYTES_MAX);
 
-    print_message(cli, "", e->msg[0] ? e->msg : larder_code_name(e->code));
+    /* What fails without a word had none left: only running out of memory does that. */
+    print_message(cli, "",
+                  e->msg[0]              ? e->msg
+                  : e->code == LARDER_OK ? "failed without saying why: out of memory?"
+                                         : larder_code_name(e->code));
     if (e->hint[0])
         print_message(cli, "hint: ", e->hint);
     if (globals.json && !doc_was_begun()) {
