@@ -15,7 +15,7 @@ all() { echo 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16; }
 gets() {
     pids=
     for i in $(all); do
-        "$LARDER" image get "$@" >out.$i 2>err.$i &
+        "$LARDER" image get "$@" >"out.$i" 2>"err.$i" &
         pids="$pids $!"
     done
     for pid in $pids; do

@@ -10,7 +10,7 @@ good256=$(sha256sum www/a.qcow2 | cut -c1-64)
 good512=$(sha512sum www/a.qcow2 | cut -c1-128)
 bad256=$(echo bad | sha256sum | cut -c1-64)
 bad512=$(echo bad | sha512sum | cut -c1-128)
-# fresh [ARG...]: a new entry of the image in a store without its bytes; get's output and status.
+# fresh [ARG...]: a new entry of the image in a store without its bytes; what get says.
 fresh() {
     chmod -R u+rwX "$LARDER_HOME" 2>/dev/null
     rm -rf "$LARDER_HOME"

@@ -9,9 +9,9 @@ for i in 1 2 3 4; do
     larder -q image get i$i >path$i
     sleep 0.02
 done
-is_there() { test -e "$(cat path$1)"; }
+is_there() { test -e "$(cat "path$1")"; }
 # used N WHEN: as if it had been; the time is that of the memo's file.
-used() { touch -d "$2" "$LARDER_HOME/memo/sha256/$(basename "$(cat path$1)")"; }
+used() { touch -d "$2" "$LARDER_HOME/memo/sha256/$(basename "$(cat "path$1")")"; }
 
 expect_success 'gc: what entries refer to stays, whatever its age' '
     larder gc --keep-for 0 >out && expect_match "removed 0 blobs" out && is_there 1 && is_there 4

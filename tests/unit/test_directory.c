@@ -249,6 +249,7 @@ static void test_adopt(void **state)
            "other.qcow2=would be adopted ");
     expect_code(h, larder_image_get(h->store, "good.qcow2", NULL, &result, &h->e), LARDER_NOENT);
     CLEANUP_CLOSE int held = open(host_path(h, "other.qcow2"), O_RDONLY | O_CLOEXEC);
+    assert_true(held >= 0);
     adopts(h, false, -LARDER_CORRUPT,
            "bad.qcow2=corrupt good.qcow2=linked held.qcow2=corrupt other.qcow2=copied ");
     assert_true(is_there(h, "bad.qcow2") && is_there(h, "good.qcow2"));

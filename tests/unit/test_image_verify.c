@@ -424,6 +424,7 @@ static void test_show(void **state)
     larder_image_info_done(&info);
     const char *path = get(h, "a", LARDER_IMAGE_FETCHED);
     CLEANUP_CLOSE int held = open(path, O_RDONLY | O_CLOEXEC);
+    assert_true(held >= 0);
     expect_ok(h, larder_image_show(h->store, "a", true, &info, &h->e));
     assert_int_equal(info.verdict, LARDER_VERDICT_VALID);
     assert_string_equal(info.verdict_reason, "");

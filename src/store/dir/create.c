@@ -261,7 +261,8 @@ int store_open_root(struct larder_store *store, unsigned flags, struct larder_er
     store->dir_mode = st.st_mode & 07777;
     store->file_mode = 0644 | (st.st_mode & S_IWGRP);
 
-    /* What everybody may swap is nothing to hand out (SECURITY.md); a group is shared on purpose. */
+    /* What everybody may swap is nothing to hand out (SECURITY.md); a group is shared on purpose.
+     */
     if (st.st_mode & S_IWOTH) {
         error_set(e, LARDER_UNSAFE, "store %s: everybody may write to the directory", store->path);
         return error_hint(e, "check what is in it, then chmod o-w");
