@@ -75,7 +75,9 @@ static void print_message(struct cli *cli, const char *kind, const char *text)
 
     progress_clear(&cli->progress);
     text_redact(text, &clean);
-    fprintf(stderr, "larder: %s%s\n", kind, clean.p ? clean.p : "");
+    /* Not the text as it is: what keeps secrets out of it could not run. */
+    bool is_clean = buf_failed(&clean, NULL) == 0 && (clean.n > 0 || !text[0]);
+    fprintf(stderr, "larder: %s%s\n", kind, !is_clean ? "out of memory" : clean.p ? clean.p : "");
     buf_done(&clean);
 }
 
