@@ -3,7 +3,8 @@
 /*
  * Streaming decompression of gzip (also concatenated members), xz, zstd (also several frames) and
  * bzip2 (also several streams). Push bytes in, get bytes out by callback; truncated or damaged
- * input, trailing garbage and checks that fail are errors. Memory is bounded (zstd windows up to
+ * input, trailing garbage and checks that fail are errors (but for the optional CRC of a gzip
+ * member's header, which is not always looked at). Memory is bounded (zstd windows up to
  * 128 MiB, xz memlimit 256 MiB). Expansion is capped by max_out_bytes.
  */
 #include <stdbool.h>

@@ -1,4 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/* It takes the place of libc's functions, reserved names and all.
+ * NOLINTBEGIN(cert-dcl51-cpp,cert-dcl37-c,readability-inconsistent-declaration-parameter-name) */
 /*
  * LD_PRELOAD: lets the Nth allocation of a program fail, counted over all threads from the moment
  * main() begins (the loader and the constructors of libraries are not under test).
@@ -139,3 +141,4 @@ EXPORT int __libc_start_main(main_function *main_fn, int argc, char **argv, void
     real_main = main_fn;
     return next(counted_main, argc, argv, init, fini, rtld_fini, stack_end);
 }
+/* NOLINTEND(cert-dcl51-cpp,cert-dcl37-c,readability-inconsistent-declaration-parameter-name) */
