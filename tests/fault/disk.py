@@ -7,6 +7,7 @@ right exit status, and nothing lost."""
 import errno
 import os
 import random
+import shutil
 import subprocess
 import sys
 
@@ -261,9 +262,18 @@ def foreign_owner(scratch):
         box.good("image", "get", "a")
         os.chmod(scratch.path, 0o755)
         os.chown(box.home, NOBODY, NOBODY)
+        # The build may be below a home that nobody else may enter: a copy where they can.
+        program = os.path.join(scratch.path, "nobodys")
+        os.mkdir(program)
+        os.chmod(program, 0o755)
+        for name in ("larder", "liblarder.so.0"):
+            shutil.copy(os.path.join(os.path.dirname(os.path.abspath(faultlib.LARDER)), name),
+                        program)
+        env = dict(box.env, LD_LIBRARY_PATH=program)
 
         def as_nobody(*argv):
-            done = subprocess.run([faultlib.LARDER, *argv], env=box.env, cwd="/", check=False,
+            done = subprocess.run([os.path.join(program, "larder"), *argv], env=env, cwd="/",
+                                  check=False,
                                   user=NOBODY, group=NOBODY, extra_groups=[],
                                   stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
                                   stderr=subprocess.PIPE, timeout=faultlib.SECONDS)
