@@ -1,8 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #pragma once
 /*
- * HTTP client over libcurl, which is opened at the first request (loading it costs more than a
- * cache hit). HTTP/1.1 only: 7.88's HTTP/2 may report a truncated body as complete.
+ * HTTP/1.1 client with two engines behind one interface (exchange.h):
+ *   - plain.c, our own, for http:// without a proxy: no library to load, bodies received straight
+ *     into the caller's buffers and sent with sendfile(2);
+ *   - curl.c, libcurl, for TLS and proxies, opened at the first such request (loading it costs
+ *     more than a cache hit). No HTTP/2: 7.88's may report a truncated body as complete.
+ * $LARDER_HTTP_ENGINE=curl forces libcurl (tests compare the two).
  *
  * Redirects are followed here, not by libcurl: credentials and private headers go only to the
  * origin (scheme, host, port) they were given for. Proxies come from the usual variables.
@@ -17,6 +21,7 @@
 
 #include "base/buf.h"
 #include "base/mem.h"
+#include "base/slice.h"
 
 struct http_client;
 
@@ -30,6 +35,10 @@ struct http_options {
     const char *header_origin; /* URL: and only when that is this one's; NULL: to any first one */
     bool no_netrc;             /* else ~/.netrc or $NETRC */
     const char *ca_file;       /* NULL: the system's */
+    const char *ca_dir;        /* further authorities: *.crt of a certs.d directory; NULL */
+    const char *client_cert;   /* PEM; NULL */
+    const char *client_key;    /* PEM; NULL: in client_cert */
+    bool insecure_tls;         /* any certificate will do: only when the user said so */
     const struct larder_observer *observer;
 };
 
@@ -38,7 +47,26 @@ int http_client_new(const struct http_options *options, struct http_client **ret
 void http_client_free(struct http_client *client);
 DEFINE_CLEANUP(struct http_client *, http_client_free)
 
-enum http_method { HTTP_GET, HTTP_HEAD };
+enum http_method { HTTP_GET, HTTP_HEAD, HTTP_POST, HTTP_PUT, HTTP_PATCH, HTTP_DELETE };
+
+struct http_header {
+    const char *name;
+    const char *value;
+};
+
+/* A request's body: one of the three. */
+struct http_upload {
+    const void *data; /* in memory, n bytes */
+    size_t n;
+    int fd; /* with data NULL: n_bytes from offset of this file (pread/sendfile; its position is
+               not used) */
+    uint64_t offset;
+    uint64_t n_bytes;
+    /* With data NULL and fd -1: n_bytes from this (0 at the end only); a request whose body was
+     * begun can't be sent again, and isn't. Negative ends the request with that code. */
+    int (*read)(void *arg, void *to, size_t n, size_t *ret_n, struct larder_error *e);
+    void *arg;
+};
 
 struct http_response {
     int status;
@@ -57,14 +85,27 @@ struct http_response {
     int64_t retry_after_ns; /* 0: none */
     bool accepts_ranges;
     bool is_until_close; /* neither length nor chunks: an early end looks like the end */
+    struct buf lines;    /* every header line "name: value\n", as sent, of this response only */
 };
 void http_response_done(struct http_response *response);
+/* Value of the index-th header of that name (case-insensitive), trimmed; p NULL: there is none.
+ * Borrowed from the response. */
+struct slice http_response_header(const struct http_response *response, const char *name,
+                                  size_t index);
 
 struct http_request {
     enum http_method method;
     const char *url;
-    uint64_t range_start; /* > 0: Range: bytes=N- with if_range */
-    const char *if_range; /* strong ETag or Last-Modified */
+    uint64_t range_start;              /* > 0: Range: bytes=N- with if_range */
+    uint64_t range_end;                /* one past the last byte wanted; 0: to the end */
+    const struct http_header *headers; /* further ones, sent to every origin of a redirect */
+    size_t n_headers;
+    /* Sent as "Authorization" to url's own origin only and never after a redirect elsewhere;
+     * netrc and URL credentials are not used then. "" sends none and uses none. */
+    const char *authorization;
+    const struct http_upload *upload; /* NULL: none (POST, PUT, PATCH then say length 0) */
+    bool no_redirect;                 /* a 3xx is the final response */
+    const char *if_range;             /* strong ETag or Last-Modified */
     const char *if_none_match;
     const char *if_modified_since;
     bool no_cache;           /* Cache-Control: no-cache, past caches on the way */
@@ -76,15 +117,23 @@ struct http_request {
     int (*body)(void *arg, const void *data, size_t n, struct larder_error *e);
     /* Called about every 100 ms whether bytes flow or not; negative ends the transfer. */
     int (*tick)(void *arg, struct larder_error *e);
+    /* Where the next piece of a 2xx body should go: *ret_n > 0 bytes at the result; `body` is then
+     * called with exactly that pointer. Large buffers save half of the CPU. NULL: the engine's. */
+    void *(*room)(void *arg, size_t *ret_n);
+    /* Body of a response that is no 2xx (cut at max_bytes), for the messages in it; NULL: dropped.
+     */
+    struct buf *error_body;
     void *arg;
 };
 
 /*
- * One request with redirects, no retry. 0 when an HTTP answer came, whatever its status, and a
- * 2xx body arrived whole (its length checked). UNREACHABLE: no or no complete answer; AUTH for
- * TLS verification failures; UNSAFE for a redirect from https to http; PROTO for an answer that
- * makes no sense or too many redirects; CANCELED; the callback's own error. No decoding is asked
- * for or done: see content_encoding. Messages and final_url hold no credentials.
+ * One request with redirects, no retry. A redirected request keeps method and body for 307 and 308;
+ * 301, 302 and 303 turn anything but GET and HEAD into PROTO (no registry means that). 0 when an
+ * HTTP answer came, whatever its status, and a 2xx body arrived whole (its length checked).
+ * UNREACHABLE: no or no complete answer; AUTH for TLS verification failures; UNSAFE for a redirect
+ * from https to http; PROTO for an answer that makes no sense or too many redirects; CANCELED; the
+ * callback's own error. No decoding is asked for or done: see content_encoding. Messages and
+ * final_url hold no credentials.
  */
 int http_perform(struct http_client *client, const struct http_request *request,
                  struct http_response *ret, struct larder_error *e);

@@ -1,0 +1,26 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#pragma once
+/*
+ * The registry store: one repository of an OCI registry (distribution-spec v1.1, and what real
+ * registries do instead). A pool of HTTP/1.1 connections, tokens shared by all lanes.
+ *
+ * Upload strategy (works around every registry we know of): HEAD unless known missing; mount when
+ * a source repository is given; POST; PUT whole; on 404/405/400/413/416 POST + one PATCH + PUT;
+ * then chunks. Every request is retried as retry.h says; a 5xx on the last PUT is settled by HEAD.
+ */
+#include <larder/registry.h>
+
+#include "net/http.h"
+#include "store/store.h"
+
+struct auth;
+
+/* Made once per command from the public options, shared by the stores opened with it. */
+struct remote_options {
+    const struct larder_registry_options *options; /* borrowed */
+    struct auth *auth;                             /* shared; NULL: registry_open makes its own */
+    const struct larder_observer *observer;
+};
+
+/* Ping with the credentials at hand: GET /v2/ (login). AUTH, UNREACHABLE, PROTO (no registry). */
+int registry_ping(const char *host, const struct remote_options *options, struct larder_error *e);
