@@ -447,7 +447,7 @@ def check_slow(check):
         check.step("fault tests under ASan and UBSan",
                    run_tests("asan", lambda _, suites: "fault" in suites,
                              env=dict(SANITIZER_ENV, FAULT_POINTS_MAX="8"), multiplier=4))
-    check.step("fuzz", fuzz(60))
+    check.step("fuzz", fuzz(30))
 
 
 def test_some(check, words):

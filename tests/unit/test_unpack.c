@@ -362,6 +362,38 @@ static void test_sink_error_is_returned_and_final(void **state)
     unpack_free(NULL);
 }
 
+/* Every part a member's header may have (RFC 1952 2.3), with its CRC right and wrong, in pieces of
+ * any size: the verdict depends on the bytes alone. */
+static void test_gzip_header_parts(void **state)
+{
+    (void)state;
+    uint8_t member[64] = {0x1f, 0x8b, 8,   2 | 4 | 8 | 16,
+                          0,    0,    0,   0,
+                          0,    3, /* fixed */
+                          3,    0,    'x', 'y',
+                          'z', /* extra */
+                          'n',  0,    'c', 'c',
+                          0}; /* name, comment */
+    size_t n = 20;
+    uint16_t crc = (uint16_t)(crc32(0, member, (uInt)n) & 0xffff);
+    for (unsigned wrong = 0; wrong <= 1; wrong++) {
+        size_t at = n;
+        member[at++] = (uint8_t)((crc ^ wrong) & 0xff);
+        member[at++] = (uint8_t)(crc >> 8);
+        member[at++] = 3; /* an empty final block */
+        memset(member + at, 0, 9);
+        at += 9;
+        for (size_t piece = 1; piece <= at; piece++) {
+            struct buf out = BUF_INIT(1024);
+            struct larder_error e = LARDER_ERROR_INIT;
+            int rc = unpack_all(UNPACK_GZIP, member, at, piece, NO_CAP, &out, &e);
+            assert_int_equal(rc, wrong ? -LARDER_CORRUPT : 0);
+            assert_int_equal(out.n, 0);
+            buf_done(&out);
+        }
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -369,6 +401,7 @@ int main(void)
         cmocka_unit_test(test_round_trip_in_any_pieces),
         cmocka_unit_test(test_cut_anywhere_is_corrupt),
         cmocka_unit_test(test_flipped_bits_never_change_the_output),
+        cmocka_unit_test(test_gzip_header_parts),
         cmocka_unit_test(test_concatenated),
         cmocka_unit_test(test_what_may_follow),
         cmocka_unit_test(test_expansion_is_capped),
