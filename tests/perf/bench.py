@@ -4,170 +4,32 @@
 
 Usage: bench.py [--larder FILE] [--dir DIR] [--runs N] [--scale F] [--write FILE] [ROW...]
 
-Rows: hit memo deep cache fetch sparse (default: all). Needs about 30 GiB in DIR at scale 1; a
-smaller scale shrinks the images. Prints a table of medians and ratios; --write puts it into
-docs/benchmarks.md between its marks, with the date and the machine's CPU. Nothing here passes or
-fails: machines differ, ratios are what to quote.
+Rows of images: hit memo deep cache fetch sparse; of registries: noop pull push tiny cosa; a
+group's name stands for its rows (default: all). Needs about 30 GiB in DIR at scale 1; a smaller
+scale shrinks the images. Peers that are not Debian's (crane, oras, regctl) are used when they are
+in PATH or in $LARDER_PEERS. Prints a table of medians and ratios; --write puts it into
+docs/benchmarks.md between the group's marks, with the date and the machine's CPU. Nothing here
+passes or fails: machines differ, ratios are what to quote.
 """
 import argparse
-import ctypes
 import datetime
-import http.server
 import os
-import re
 import shutil
-import statistics
 import subprocess
 import sys
 import tempfile
-import threading
-import time
 
-GIB = 1 << 30
-MIB = 1 << 20
+from measure import MIB, busy, cpu_model, measure, release
+from rows_images import ImageRows
+from rows_registry import RegistryRows
 
-
-class Run:
-    """One finished process: wall and CPU seconds (user alone too), peak memory in MiB."""
-
-    def __init__(self, wall, user, system, rss):
-        self.wall, self.user, self.cpu, self.rss = wall, user, user + system, rss
+GROUPS = {
+    "images": ["hit", "memo", "deep", "cache", "fetch", "sparse"],
+    "registries": ["noop", "pull", "push", "tiny", "cosa"],
+}
 
 
-def measure(argv, cwd=None, env=None, ok=(0,)):
-    """Runs argv under time(1): a child of Python would report Python's own memory as its peak."""
-    with tempfile.NamedTemporaryFile("r") as out:
-        done = subprocess.run(
-            ["/usr/bin/time", "-o", out.name, "-f", "%e %U %S %M", *argv],
-            cwd=cwd, env=env, stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-        if done.returncode not in ok:
-            sys.exit(f"bench: {' '.join(argv)}: exit {done.returncode}\n"
-                     f"{done.stderr.decode(errors='replace')}")
-        wall, user, system, rss = out.read().split()[-4:]
-    return Run(float(wall), float(user), float(system), int(rss) / 1024), done.stdout
-
-
-def precise(argv, env=None, repeat=20):
-    """Milliseconds of a whole process, where time(1)'s hundredths are too coarse."""
-    best = []
-    for _ in range(repeat):
-        start = time.perf_counter()
-        pid = os.posix_spawn(argv[0], argv, env or os.environ,
-                             file_actions=[(os.POSIX_SPAWN_OPEN, 1, "/dev/null", os.O_WRONLY, 0),
-                                           (os.POSIX_SPAWN_OPEN, 2, "/dev/null", os.O_WRONLY, 0)])
-        _, status = os.waitpid(pid, 0)
-        best.append((time.perf_counter() - start) * 1000)
-        if os.waitstatus_to_exitcode(status) != 0:
-            sys.exit(f"bench: {' '.join(argv)}: exit {os.waitstatus_to_exitcode(status)}")
-    return statistics.median(best)
-
-
-def median(runs, what):
-    return statistics.median(getattr(run, what) for run in runs)
-
-
-def alternate(runs, commands, before=lambda: None):
-    """Runs the commands in turn, A B A B ..., so that a slow phase of the machine hits all.
-
-    Before each of them `before` makes the same start for all.
-    """
-    results = {name: [] for name in commands}
-    for _ in range(runs):
-        for name, action in commands.items():
-            before()
-            results[name].append(action())
-    return results
-
-
-def busy():
-    """What other programs take of the CPUs, in percent over half a second."""
-    def ticks():
-        with open("/proc/stat", encoding="ascii") as f:
-            numbers = [int(n) for n in f.readline().split()[1:9]]
-        return sum(numbers), numbers[3] + numbers[4]
-    total, idle = ticks()
-    time.sleep(0.5)
-    total_after, idle_after = ticks()
-    return 100 * (1 - (idle_after - idle) / max(total_after - total, 1))
-
-
-def version(program):
-    """The first line a program says of itself: peers differ from release to release."""
-    argv = [program, "version"] if program == "openssl" else [program, "--version"]
-    line = subprocess.run(argv, capture_output=True, check=True).stdout.decode().split("\n")[0]
-    return " ".join(line.split()[:4]).rstrip(",")
-
-
-def write_random(path, data_bytes, virtual_bytes=None, extents=1):
-    """data_bytes of incompressible data in extents spread over virtual_bytes; the rest holes."""
-    block = os.urandom(4 * MIB)
-    virtual = virtual_bytes or data_bytes
-    with open(path, "wb", buffering=0) as f:
-        f.truncate(virtual)
-        share = data_bytes // extents // len(block) * len(block)
-        for i in range(extents):
-            f.seek(virtual // extents * i // 4096 * 4096)
-            for k in range(share // len(block)):
-                f.write((i * 1000003 + k).to_bytes(8, "little") + block[8:])
-
-
-def bytes_read(argv, env):
-    """rchar of a process and its libraries: what it asked read(2) and pread(2) for."""
-    done = subprocess.run(["sh", "-c", '"$@" >/dev/null && sed -n "s/^rchar: //p" /proc/$$/io',
-                           "sh", *argv], env=env, capture_output=True, check=True)
-    return int(done.stdout)
-
-
-def resident(path):
-    """MiB of a file in the page cache, by mincore(2)."""
-    libc = ctypes.CDLL(None, use_errno=True)
-    size = os.path.getsize(path)
-    with open(path, "rb") as f:
-        pages = (size + 4095) // 4096
-        vector = (ctypes.c_ubyte * pages)()
-        libc.mmap.restype = ctypes.c_void_p
-        libc.mmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int, ctypes.c_int,
-                              ctypes.c_int, ctypes.c_long]
-        libc.mincore.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_void_p]
-        libc.munmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t]
-        at = libc.mmap(None, size, 1, 1, f.fileno(), 0)
-        libc.mincore(at, size, vector)
-        libc.munmap(at, size)
-    return sum(byte & 1 for byte in vector) * 4096 // MIB
-
-
-def evict(path):
-    fd = os.open(path, os.O_RDONLY)
-    os.fsync(fd)
-    os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
-    os.close(fd)
-
-
-def warm(path):
-    with open(path, "rb", buffering=0) as f:
-        while f.read(16 * MIB):
-            pass
-
-
-class Sendfile(http.server.SimpleHTTPRequestHandler):
-    """Static files by sendfile(2): the server must not be what is measured."""
-    protocol_version = "HTTP/1.1"
-
-    def copyfile(self, source, outputfile):
-        outputfile.flush()
-        size, offset = os.fstat(source.fileno()).st_size, 0
-        while offset < size:
-            sent = os.sendfile(self.connection.fileno(), source.fileno(), offset, 8 * MIB)
-            if sent == 0:
-                break
-            offset += sent
-
-    def log_message(self, *args):
-        pass
-
-
-class Bench:
+class Bench(ImageRows, RegistryRows):
     def __init__(self, args, tmp):
         self.args, self.tmp = args, tmp
         self.larder = os.path.abspath(args.larder)
@@ -175,8 +37,7 @@ class Bench:
         for name in list(self.env):
             if name.lower().endswith("_proxy"):
                 del self.env[name]
-        self.rows = []
-        self.images = []
+        self.rows = []  # of the group that runs
 
     def row(self, what, bar, measured, detail):
         self.rows.append((what, bar, measured, detail))
@@ -188,193 +49,15 @@ class Bench:
     def scaled(self, size):
         return max(int(size * self.args.scale) // MIB, 8) * MIB
 
-    def image_set(self):
-        """Eight 1 GiB images, in a directory with SHA256SUMS and in a store as well."""
-        if self.images:
-            return
-        self.set_dir = os.path.join(self.tmp, "set")
-        os.mkdir(self.set_dir)
-        self.set_env = dict(self.env, LARDER_HOME=os.path.join(self.tmp, "set-store"))
-        for i in range(8):
-            path = os.path.join(self.set_dir, f"image{i}.raw")
-            write_random(path, self.scaled(GIB))
-            with open(path, "r+b") as f:
-                f.write(b"%d" % i)
-            self.images.append(path)
-        with open(os.path.join(self.set_dir, "SHA256SUMS"), "w") as sums:
-            subprocess.run(["openssl", "dgst", "-sha256", "-r", *map(os.path.basename, self.images)],
-                           cwd=self.set_dir, stdout=sums, check=True)
-        self.run_larder("image", "adopt", self.set_dir, env=self.set_env)
 
-    def hit(self):
-        many = os.path.join(self.tmp, "many")
-        os.mkdir(many)
-        big = os.path.join(self.tmp, "big.raw")
-        write_random(big, self.scaled(600 * MIB), self.scaled(8 * GIB), 16)
-        for i in range(999):
-            with open(os.path.join(many, f"entry{i:04}.raw"), "wb") as f:
-                f.write(os.urandom(4096))
-        self.run_larder("image", "adopt", many)
-        self.run_larder("image", "add", "big", big)
-        self.run_larder("image", "get", "big")
-        argv = [self.larder, "image", "get", "big"]
-        ms = precise(argv, env=self.env, repeat=100)
-        run, _ = self.run_larder("image", "get", "big")
-        true_ms = precise(["/bin/true"], repeat=100)
-        read = bytes_read(argv, self.env)
-        self.row("`image get` hit, 1,000 entries, 8 GiB image",
-                 "≤ 5 ms whole process, no image byte read, RSS ≤ 12 MB",
-                 f"{ms:.2f} ms, RSS {run.rss:.1f} MiB",
-                 f"`/bin/true` takes {true_ms:.2f} ms; {read / 1024:.0f} KiB read in all "
-                 f"(libraries, /proc, small files)")
-
-    def memo(self):
-        self.image_set()
-        self.run_larder("image", "verify", "--all", env=self.set_env)
-        ms = precise([self.larder, "image", "verify", "--all"], env=self.set_env, repeat=50)
-        for path in self.images:
-            warm(path)
-        peer, _ = measure(["sha256sum", "-c", "--quiet", "SHA256SUMS"], cwd=self.set_dir)
-        self.row("memo verify of 8 × 1 GiB against `sha256sum -c`", "≥ 1,000 × faster",
-                 f"{peer.wall * 1000 / ms:,.0f} ×",
-                 f"{ms:.2f} ms against {peer.wall:.2f} s (warm, {version('sha256sum')})")
-
-    def deep(self):
-        self.image_set()
-        blobs = os.path.join(self.set_env["LARDER_HOME"], "blobs", "sha256")
-        # Adopted files are links of the very same files, where the file system allows.
-        files = {os.stat(p).st_ino: p for p in self.images
-                 + [os.path.join(blobs, n) for n in os.listdir(blobs)]}
-        names = " ".join(map(os.path.basename, self.images))
-        results = alternate(self.args.runs, {
-            "larder": lambda: self.run_larder("image", "verify", "--all", "--deep",
-                                              env=self.set_env)[0],
-            "openssl": lambda: measure(
-                ["sh", "-c", f"printf '%s\\n' {names} | xargs -P2 -n1 openssl dgst -sha256"],
-                cwd=self.set_dir)[0],
-            "sha256sum": lambda: measure(["sha256sum", "-c", "--quiet", "SHA256SUMS"],
-                                         cwd=self.set_dir)[0],
-        }, before=lambda: [warm(path) for path in files.values()])
-        ours = median(results["larder"], "wall")
-        openssl, coreutils = (median(results[k], "wall") for k in ("openssl", "sha256sum"))
-        self.row("deep verify of 8 × 1 GiB, warm",
-                 "≥ 1.3 × `xargs -P2 openssl dgst`, ≥ 10 × Debian 12's `sha256sum -c`, "
-                 "RSS ≤ 32 MB",
-                 f"{openssl / ours:.2f} × openssl, {coreutils / ours:.1f} × sha256sum, RSS "
-                 f"{median(results['larder'], 'rss'):.1f} MiB",
-                 f"wall {ours:.2f} / {openssl:.2f} / {coreutils:.2f} s; CPU "
-                 f"{median(results['larder'], 'cpu'):.2f} / {median(results['openssl'], 'cpu'):.2f}"
-                 f" / {median(results['sha256sum'], 'cpu'):.2f} s; {version('openssl')}, "
-                 f"{version('sha256sum')}")
-
-    def cache(self):
-        self.image_set()
-        blobs = os.path.join(self.set_env["LARDER_HOME"], "blobs", "sha256")
-        paths = sorted(os.path.join(blobs, n) for n in os.listdir(blobs)
-                       if os.path.getsize(os.path.join(blobs, n)) >= MIB)
-        shared, cold = paths[0], paths[1:4]
-        warm(shared)
-        for path in cold:
-            evict(path)
-        before = resident(shared), sum(map(resident, cold))
-        self.run_larder("scrub", "--older-than", "0", "--foreground", env=self.set_env)
-        after = resident(shared), sum(map(resident, cold))
-        self.row("page cache around a scrub",
-                 "pages that were resident stay; pages that scrub brought in don't",
-                 f"shared image {before[0]} → {after[0]} MiB, cold ones {before[1]} → {after[1]} "
-                 "MiB", f"kernel {os.uname().release.split('-')[0]}")
-
-    def fetch(self):
-        www = os.path.join(self.tmp, "www")
-        os.mkdir(www)
-        image = os.path.join(www, "image.raw")
-        write_random(image, self.scaled(4 * GIB))
-        with open(os.path.join(www, "SHA256SUMS"), "w") as sums:
-            subprocess.run(["openssl", "dgst", "-sha256", "-r", "image.raw"], cwd=www, stdout=sums,
-                           check=True)
-        handler = lambda *a: Sendfile(*a, directory=www)
-        server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        url = f"http://127.0.0.1:{server.server_address[1]}/image.raw"
-        copy = os.path.join(self.tmp, "copy.raw")
-
-        def ours():
-            home = os.path.join(self.tmp, "fetch-store")
-            shutil.rmtree(home, ignore_errors=True)
-            env = dict(self.env, LARDER_HOME=home)
-            run, _ = self.run_larder("image", "get", url, env=env)
-            shutil.rmtree(home)
-            return run
-
-        def curl():
-            run, _ = measure(["curl", "-s", "-o", copy, url], env=self.env)
-            return run
-
-        def openssl():
-            run, _ = measure(["openssl", "dgst", "-sha256", copy])
-            os.unlink(copy)
-            return run
-
-        # Nobody writes out what another left in the cache; openssl reads what curl just wrote.
-        results = alternate(self.args.runs, {
-            "larder": lambda: [os.sync(), warm(image), ours()][-1],
-            "curl": lambda: [os.sync(), warm(image), curl()][-1],
-            "openssl": openssl})
-        server.shutdown()
-        wall = {k: median(v, "wall") for k, v in results.items()}
-        cpu = {k: median(v, "cpu") for k, v in results.items()}
-        one_pass = median(results["openssl"], "user")  # without reading the file
-        budget = wall["curl"] + wall["openssl"] / 2
-        self.row("fetch + verify over loopback HTTP, 4 GiB",
-                 "≤ 1.15 × (`curl -o`, then half of `openssl dgst`); CPU ≤ curl + one SHA-256 pass",
-                 f"{wall['larder'] / budget:.2f} × that, CPU "
-                 f"{cpu['larder'] / (cpu['curl'] + one_pass):.2f} × that, RSS "
-                 f"{median(results['larder'], 'rss'):.1f} MiB",
-                 f"wall {wall['larder']:.2f} s (fsync included) / curl {wall['curl']:.2f} / openssl "
-                 f"{wall['openssl']:.2f} s; CPU {cpu['larder']:.2f} / {cpu['curl']:.2f} / "
-                 f"{cpu['openssl']:.2f} s ({one_pass:.2f} s of it hashing)")
-
-    def sparse(self):
-        env = dict(self.env, LARDER_HOME=os.path.join(self.tmp, "sparse-store"))
-        source = os.path.join(self.tmp, "sparse.raw")
-        write_random(source, self.scaled(600 * MIB), self.scaled(8 * GIB), 16)
-        self.run_larder("image", "add", "sparse", source, env=env)
-        _, out = self.run_larder("image", "get", "sparse", env=env)
-        blob = out.decode().strip()
-        st = os.stat(blob)
-        read = bytes_read([self.larder, "image", "verify", "--deep", "sparse"], env)
-        run, _ = self.run_larder("image", "verify", "--deep", "sparse", env=env)
-        self.row("sparse 8 GiB image with 600 MiB of data",
-                 "holes stay holes; deep verify reads only data",
-                 f"{st.st_size / GIB:.1f} GiB long, {st.st_blocks * 512 / MIB:.0f} MiB on disk, "
-                 f"{read / MIB:.0f} MiB read",
-                 f"deep verify {run.wall:.2f} s (the zeros of the holes are hashed, not read)")
-
-
-def cpu_model():
-    with open("/proc/cpuinfo", encoding="ascii", errors="replace") as f:
-        text = f.read()
-    model = re.search(r"model name\s*: (.*)", text)
-    flags = re.search(r"flags\s*: (.*)", text)
-    notable = [f for f in ("sha_ni", "avx512f") if flags and f in flags.group(1).split()]
-    return f"{model.group(1) if model else os.uname().machine}, {os.cpu_count()} CPUs" + (
-        f", {' '.join(notable)}" if notable else "")
-
-
-def release():
-    with open("/etc/os-release", encoding="utf-8") as f:
-        name = re.search(r'PRETTY_NAME="(.*)"', f.read())
-    return name.group(1) if name else "unknown"
-
-
-def write_table(path, bench, args):
-    begin, end = "<!-- measured -->", "<!-- end of measured -->"
+def write_table(path, group, rows, args):
+    begin, end = f"<!-- measured: {group} -->", f"<!-- end of measured: {group} -->"
     lines = [begin,
              f"Measured {datetime.date.today()} on {cpu_model()}, {release()}, Linux "
              f"{os.uname().release.split('-')[0]}; medians of {args.runs} runs"
              + (f", images scaled by {args.scale}" if args.scale != 1 else "") + ".", "",
              "| what | bar | measured | detail |", "|---|---|---|---|"]
-    lines += ["| " + " | ".join(row) + " |" for row in bench.rows]
+    lines += ["| " + " | ".join(row) + " |" for row in rows]
     lines.append(end)
     with open(path, encoding="utf-8") as f:
         text = f.read()
@@ -383,33 +66,45 @@ def write_table(path, bench, args):
         f.write(before + "\n".join(lines) + rest.split(end, 1)[1])
 
 
+def wanted_rows(parser, words):
+    """Rows of each group, in the order of GROUPS."""
+    known = {row for rows in GROUPS.values() for row in rows}
+    for word in words:
+        if word not in known and word not in GROUPS:
+            parser.error(f"no row {word}, expected one of {', '.join([*GROUPS, *sorted(known)])}")
+    return {group: [row for row in rows if not words or row in words or group in words]
+            for group, rows in GROUPS.items()}
+
+
 def main():
-    names = ["hit", "memo", "deep", "cache", "fetch", "sparse"]
     here = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
     parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
-    parser.add_argument("rows", nargs="*", metavar="ROW", help=", ".join(names))
+    parser.add_argument("words", nargs="*", metavar="ROW",
+                        help="; ".join(f"{g}: {' '.join(rows)}" for g, rows in GROUPS.items()))
     parser.add_argument("--larder", default=os.path.join(here, "build", "larder"))
     parser.add_argument("--dir", default=os.environ.get("TMPDIR", "/var/tmp"))
     parser.add_argument("--runs", type=int, default=5)
     parser.add_argument("--scale", type=float, default=1)
     parser.add_argument("--write", metavar="FILE", help="docs/benchmarks.md")
     args = parser.parse_args()
-    for row in args.rows:
-        if row not in names:
-            parser.error(f"no row {row}, expected one of {', '.join(names)}")
+    groups = wanted_rows(parser, args.words)
     tmp = tempfile.mkdtemp(prefix="larder-bench-", dir=args.dir)
     try:
         bench = Bench(args, tmp)
         if busy() > 10:
             print("bench: other programs are running: ratios may hold, times don't",
                   file=sys.stderr)
-        for name in args.rows or names:
-            getattr(bench, name)()
-        print("\n| what | bar | measured | detail |\n|---|---|---|---|")
-        for row in bench.rows:
-            print("| " + " | ".join(row) + " |")
-        if args.write:
-            write_table(args.write, bench, args)
+        for group, names in groups.items():
+            if not names:
+                continue
+            bench.rows = []
+            for name in names:
+                getattr(bench, name)()
+            print("\n| what | bar | measured | detail |\n|---|---|---|---|")
+            for row in bench.rows:
+                print("| " + " | ".join(row) + " |")
+            if args.write:
+                write_table(args.write, group, bench.rows, args)
     finally:
         subprocess.run(["chmod", "-R", "u+w", tmp], check=False)
         shutil.rmtree(tmp, ignore_errors=True)
