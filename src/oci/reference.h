@@ -25,7 +25,7 @@ bool oci_name_is_valid(struct slice name); /* a repository: "library/alpine" */
 bool oci_tag_is_valid(struct slice tag);
 bool oci_host_is_valid(struct slice host); /* "example.org", "[::1]:5000" */
 /* As larder_digest_parse, but lower-case hex only and an identity algorithm (sha256, sha512):
- * UNSUPPORTED for other registered ones, INVAL for the rest. */
+ * UNSUPPORTED for another one in the grammar of the image-spec, INVAL for the rest. */
 int oci_digest_parse(struct slice text, struct larder_digest *ret, struct larder_error *e);
 
 struct oci_reference {
@@ -53,10 +53,11 @@ enum oci_transport {
 struct oci_location {
     enum oci_transport transport;
     struct oci_reference reference; /* DOCKER */
-    char *path;                     /* LAYOUT, ARCHIVE; may have ':' only as skopeo allows it */
+    char *path;                     /* LAYOUT, ARCHIVE; up to the first ':', as skopeo cuts it */
     char *ref;                      /* LAYOUT, ARCHIVE: REF; STORE: NAME; NULL: none was written */
     struct larder_digest digest;    /* not DOCKER */
 };
+/* INVAL; UNSUPPORTED for the other transports of skopeo. */
 int oci_location_parse(const char *text, struct oci_location *ret, struct larder_error *e);
 void oci_location_done(struct oci_location *location);
 
