@@ -1,17 +1,22 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #pragma once
 /*
- * Authorization towards registries: challenges (RFC 9110 section 11, RFC 7235), Basic, and the
- * bearer token protocol of distribution's docs (token.md, oauth.md), with a cache of tokens.
+ * Authorization towards registries: challenges (RFC 9110 section 11), Basic, and the bearer token
+ * protocol of distribution's documents (token.md, oauth.md), with a cache of tokens.
  *
- *     auth_header(auth, &scope, &header)       what to send first ("" when nothing is known)
+ *     auth_header(auth, &scope, &sent)        what to send first ("" when nothing is known)
  *     ... 401 ...
- *     auth_challenged(auth, client, url, response, &scope, &header)   fetches a token
- *     ... once more; a second 401 is an answer: AUTH
+ *     auth_challenged(auth, client, url, response, &scope, sent, &header)   fetches a token
+ *     ... once more with header; a further 401 may be given to auth_challenged again (then
+ *     sent = header): it ends with AUTH as soon as nothing more can be got
  *
- * Tokens are cached by (host, service, scopes) and fetched by one thread while the others wait.
- * A token that ends within auth_soon() counts as ended, so that a long upload's last request has a
- * fresh one. Threads: one struct auth, all lanes.
+ * Tokens are cached by (host, user, scopes), from the moment they came, and fetched by one thread
+ * while the others wait. One that ends soon counts as ended. Before a request with a large body
+ * call auth_renew() instead of auth_header(): it fetches first, so that the body isn't sent in
+ * vain.
+ *
+ * Secrets go to the host they belong to and to the token server it named, nowhere else: a realm is
+ * checked, a redirect of it gets none. Messages hold none. Threads: one struct auth, all lanes.
  */
 #include <stdbool.h>
 
@@ -32,27 +37,41 @@ struct auth_options {
     bool is_anonymous; /* no credentials at all */
     const struct larder_observer *observer;
 };
+/* The options (strings too) are copied; the observer must outlive it. */
 int auth_new(const struct auth_options *options, struct auth **ret, struct larder_error *e);
 void auth_free(struct auth *auth);
 DEFINE_CLEANUP(struct auth *, auth_free)
 
 struct auth_scope {
-    const char *host;       /* of the reference, whose credentials are used */
+    const char *host;       /* whose credentials are used, as in references (endpoint.host) */
     const char *repository; /* NULL: none ("/v2/") */
     const char *actions;    /* "pull", "pull,push", "delete", "*" */
     const char *from;       /* second repository that must be readable (mount); NULL */
+    /* endpoint.is_mirror: user, password and token of the options are for the registry itself, not
+     * for this one; what the files have for host is used. */
+    bool is_mirror;
 };
 
-/* malloc'd value for http_request.authorization; "" when none is known to be needed. */
+/* malloc'd value for http_request.authorization; "" when none is known to be needed. Asks nobody;
+ * may read files and run a helper where the host wants Basic. */
 int auth_header(struct auth *auth, const struct auth_scope *scope, char **ret,
                 struct larder_error *e);
 /*
- * After a 401 of url: reads the challenges and gets what they ask for. The realm must be https
- * unless url is http, or credentials are not sent there (UNSAFE). AUTH when no challenge can be
- * met; NOENT-like answers of the token server are AUTH, its failures UNREACHABLE.
+ * The same, but where the host is known to want tokens and there is none for the scope, or one that
+ * ends soon, a new one is fetched. A failure to get one is no error here: "" then, and the server's
+ * 401 tells. CANCELED, NOMEM.
+ */
+int auth_renew(struct auth *auth, struct http_client *client, const struct auth_scope *scope,
+               char **ret, struct larder_error *e);
+/*
+ * After a 401 of url to a request with the authorization `sent` ("" or NULL: none): reads the
+ * challenges and gets what they ask for. Without any challenge those of GET /v2/ count. Secrets are
+ * not sent to a realm by http unless url is http, nor to a machine-local address unless url is one
+ * (UNSAFE). AUTH when no challenge can be met or what we have was refused; failures of the token
+ * server are UNREACHABLE.
  */
 int auth_challenged(struct auth *auth, struct http_client *client, const char *url,
                     const struct http_response *response, const struct auth_scope *scope,
-                    char **ret, struct larder_error *e);
-/* Forgets the scope's token (a 401 came although one was sent). */
+                    const char *sent, char **ret, struct larder_error *e);
+/* Forgets tokens for the scope. */
 void auth_forget(struct auth *auth, const struct auth_scope *scope);
