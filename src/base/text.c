@@ -45,6 +45,24 @@ void hex_encode(const uint8_t *data, size_t n, char *out)
     *out = 0;
 }
 
+void base64_encode(const void *data, size_t n, struct buf *out)
+{
+    static const char digits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    const uint8_t *p = data;
+    for (size_t i = 0; i < n; i += 3) {
+        size_t have = n - i < 3 ? n - i : 3;
+        uint32_t bits = (uint32_t)p[i] << 16;
+        if (have > 1)
+            bits |= (uint32_t)p[i + 1] << 8;
+        if (have > 2)
+            bits |= p[i + 2];
+        buf_putc(out, digits[bits >> 18]);
+        buf_putc(out, digits[bits >> 12 & 63]);
+        buf_putc(out, have > 1 ? digits[bits >> 6 & 63] : '=');
+        buf_putc(out, have > 2 ? digits[bits & 63] : '=');
+    }
+}
+
 static int base64_value(char c)
 {
     if (c >= 'A' && c <= 'Z')

@@ -20,6 +20,8 @@ bool hex_decode(struct slice hex, uint8_t *ret, size_t n);
 void hex_encode(const uint8_t *data, size_t n, char *out);
 /* RFC 4648 standard alphabet, padding optional; false unless it decodes to exactly n bytes. */
 bool base64_decode_exact(struct slice text, uint8_t *ret, size_t n);
+/* Appends the padded text. */
+void base64_encode(const void *data, size_t n, struct buf *out);
 
 /* "200G", "1.5T", "4096": powers of 1024 for K M G T (also KiB..., kB as 1000s). INVAL. */
 int size_parse(const char *text, uint64_t *ret_bytes, struct larder_error *e);

@@ -25,7 +25,7 @@ void header_list_done(struct header_list *list)
 }
 
 /* RFC 9110 section 5.6.2 */
-static bool is_token(struct slice s)
+bool header_is_name(struct slice s)
 {
     for (size_t i = 0; i < s.n; i++) {
         char c = s.p[i];
@@ -64,7 +64,7 @@ static int parse_line(const char *path, size_t number, struct slice line, char *
 {
     const char *colon = memchr(line.p, ':', line.n);
     struct slice name = {line.p, colon ? (size_t)(colon - line.p) : 0};
-    if (!is_token(name))
+    if (!header_is_name(name))
         return error_set(e, LARDER_INVAL, "header file %s: line %zu: expected \"Name: value\"",
                          path, number);
     struct slice value =
@@ -75,10 +75,8 @@ static int parse_line(const char *path, size_t number, struct slice line, char *
     if (is_ours(name))
         return error_set(e, LARDER_INVAL, "header file %s: line %zu: %.*s can't be set", path,
                          number, (int)name.n, name.p);
-    /* "Name;" is how libcurl spells an empty value: "Name:" would remove the header. */
     char *out = NULL;
-    if (asprintf(&out, value.n > 0 ? "%.*s: %.*s" : "%.*s;%.*s", (int)name.n, name.p, (int)value.n,
-                 value.p) < 0)
+    if (asprintf(&out, "%.*s: %.*s", (int)name.n, name.p, (int)value.n, value.p) < 0)
         return error_nomem(e);
     *ret = out;
     return 0;

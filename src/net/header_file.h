@@ -4,10 +4,16 @@
  * Private request headers from a file ("Name: value" lines; empty lines and lines that begin with
  * '#' are skipped), so that tokens are on no command line.
  */
+#include <stdbool.h>
 #include <stddef.h>
 
 #include <larder/error.h>
 #include <larder/observer.h>
+
+#include "base/slice.h"
+
+/* Whether it can be a header's name. */
+bool header_is_name(struct slice s);
 
 struct header_list {
     char **lines; /* "Name: value", without line ends */

@@ -19,6 +19,8 @@
 #define CONNECT_TIMEOUT_NS (20 * NS_PER_S)
 #define STALL_TIMEOUT_NS   (30 * NS_PER_S)
 #define REDIRECTS_MAX      10
+/* The authorities of one registry; the system's 140 are 220 KiB. */
+#define EXTRA_CAS_MAX_BYTES (4UL * 1024 * 1024)
 /* A small document that drips keeps somebody waiting, with an entry locked, however often a byte
  * comes. */
 #define TEXT_TIMEOUT_NS (120 * NS_PER_S)
@@ -56,7 +58,6 @@ static int copy_text(const char *text, char **ret, struct larder_error *e)
     return *ret ? 0 : error_nomem(e);
 }
 
-/* libcurl knows neither $NETRC nor $SSL_CERT_FILE, only its tool does. */
 static int find_netrc(char **ret, struct larder_error *e)
 {
     const char *file = getenv("NETRC");
@@ -72,8 +73,25 @@ static int find_netrc(char **ret, struct larder_error *e)
     return 0;
 }
 
-int http_client_new(const struct http_options *options, struct http_client **ret,
-                    struct larder_error *e)
+static int set_tls(struct http_client *client, const struct http_options *options,
+                   struct larder_error *e)
+{
+    client->is_tls_insecure = options->insecure_tls;
+    client->extra_cas = BUF_INIT(EXTRA_CAS_MAX_BYTES);
+    /* libcurl knows neither $NETRC nor $SSL_CERT_FILE, only its tool does. */
+    int rc = copy_text(options->ca_file ? options->ca_file : getenv("SSL_CERT_FILE"),
+                       &client->ca_file, e);
+    if (rc == 0)
+        rc = copy_text(options->client_cert, &client->client_cert, e);
+    if (rc == 0)
+        rc = copy_text(options->client_key, &client->client_key, e);
+    if (rc == 0 && options->ca_dir)
+        rc = curl_read_cas(options->ca_dir, &client->extra_cas, e);
+    return rc;
+}
+
+int http_client_make(const struct http_options *options, bool is_quiet, struct http_client **ret,
+                     struct larder_error *e)
 {
     CLEANUP(http_client_freep) struct http_client *client = calloc(1, sizeof(*client));
     if (!client)
@@ -82,51 +100,48 @@ int http_client_new(const struct http_options *options, struct http_client **ret
         options->connect_timeout_ns > 0 ? options->connect_timeout_ns : CONNECT_TIMEOUT_NS;
     client->stall_timeout_ns =
         options->stall_timeout_ns > 0 ? options->stall_timeout_ns : STALL_TIMEOUT_NS;
+    client->answer_timeout_ns = options->answer_timeout_ns;
     client->retries = options->retries;
     client->retry_wait_ns = options->retry_wait_ns;
     client->observer = options->observer;
+    const char *engine = getenv("LARDER_HTTP_ENGINE");
+    client->is_curl_forced = engine && strcmp(engine, "curl") == 0;
 
-    int rc = copy_text(options->ca_file ? options->ca_file : getenv("SSL_CERT_FILE"),
-                       &client->ca_file, e);
+    int rc = set_tls(client, options, e);
     if (rc == 0 && !options->no_netrc)
         rc = find_netrc(&client->netrc_file, e);
     if (rc == 0)
         rc = copy_text(options->header_origin, &client->header_origin, e);
     if (rc == 0 && options->header_file)
-        rc = header_file_read(options->header_file, options->observer, &client->headers, e);
+        rc = header_file_read(options->header_file, is_quiet ? NULL : options->observer,
+                              &client->headers, e);
     if (rc < 0)
         return rc;
     *ret = TAKE_PTR(client);
     return 0;
 }
 
+int http_client_new(const struct http_options *options, struct http_client **ret,
+                    struct larder_error *e)
+{
+    return http_client_make(options, false, ret, e);
+}
+
 void http_client_free(struct http_client *client)
 {
     if (!client)
         return;
-    if (client->easy)
-        client->lib->easy_cleanup(client->easy);
-    if (client->multi)
-        client->lib->multi_cleanup(client->multi);
+    curl_client_done(client);
     for (size_t i = 0; i < client->headers.n; i++)
         explicit_bzero(client->headers.lines[i], strlen(client->headers.lines[i]));
     header_list_done(&client->headers);
     free(client->ca_file);
+    free(client->client_cert);
+    free(client->client_key);
+    buf_done(&client->extra_cas);
     free(client->netrc_file);
     free(client->header_origin);
     free(client);
-}
-
-static int client_open(struct http_client *client, struct larder_error *e)
-{
-    int rc = client->lib ? 0 : curl_lib_get(&client->lib, e);
-    if (rc < 0)
-        return rc;
-    if (!client->easy)
-        client->easy = client->lib->easy_init();
-    if (!client->multi)
-        client->multi = client->lib->multi_init();
-    return client->easy && client->multi ? 0 : error_nomem(e);
 }
 
 /* ---- one request with redirects ---- */
@@ -166,21 +181,42 @@ static int take_response(struct exchange *x, struct http_response *ret, struct l
     return 0;
 }
 
+/* Whether the request may be made again at the place a redirect names. */
+static int check_redirect(const struct http_request *request, const struct exchange *x,
+                          struct larder_error *e)
+{
+    int status = x->response.status;
+    const struct http_upload *upload = request->upload;
+    if (request->method == HTTP_GET || request->method == HTTP_HEAD)
+        return 0;
+    if (status != 307 && status != 308)
+        return error_set(e, LARDER_PROTO, "status %d to %s: only 307 and 308 keep the method",
+                         status, http_method_name(request->method));
+    if (upload && !upload->data && upload->fd < 0 && x->is_read_begun)
+        return error_set(e, LARDER_PROTO, "redirect after a part of the body was sent");
+    return 0;
+}
+
 static int perform_hops(struct http_client *client, const struct http_request *request,
                         const char *first, const char *user, const char *password, char **url,
                         struct http_response *ret, struct larder_error *e)
 {
+    bool is_home = true;
     for (unsigned hop = 0; hop <= REDIRECTS_MAX; hop++) {
+        /* Whoever was asked in between may know more about the way back than we want to tell. */
+        is_home = is_home && url_same_origin(first, *url);
         struct exchange x = {
             .client = client,
             .request = request,
             .url = *url,
-            .has_secrets = url_same_origin(first, *url),
+            .has_secrets = is_home,
             .user = user,
             .password = password,
         };
         int rc = exchange_run(&x, e);
         bool is_final = rc == 0 && !x.redirect_url;
+        if (rc == 0 && !is_final)
+            rc = check_redirect(request, &x, e);
         if (is_final)
             rc = take_response(&x, ret, e);
         else if (rc == 0)
@@ -195,9 +231,7 @@ static int perform_hops(struct http_client *client, const struct http_request *r
 int http_perform(struct http_client *client, const struct http_request *request,
                  struct http_response *ret, struct larder_error *e)
 {
-    int rc = client_open(client, e);
-    if (rc == 0)
-        rc = url_check(request->url, e);
+    int rc = url_check(request->url, e);
     if (rc < 0)
         return rc;
     CLEANUP_FREE char *first = NULL;

@@ -28,6 +28,8 @@ struct http_client;
 struct http_options {
     int64_t connect_timeout_ns; /* 0: 20 s */
     int64_t stall_timeout_ns;   /* no byte for so long ends the transfer; 0: 30 s */
+    int64_t answer_timeout_ns;  /* from a sent request to its answer's first byte; 0: as above, but
+                                   5 min for POST, PUT, PATCH: registries store before they answer */
     unsigned retries;           /* of requests that failed in a way that may pass */
     int64_t retry_wait_ns;      /* first backoff, doubled with jitter; 0: 500 ms */
     const char
@@ -100,8 +102,9 @@ struct http_request {
     uint64_t range_end;                /* one past the last byte wanted; 0: to the end */
     const struct http_header *headers; /* further ones, sent to every origin of a redirect */
     size_t n_headers;
-    /* Sent as "Authorization" to url's own origin only and never after a redirect elsewhere;
-     * netrc and URL credentials are not used then. "" sends none and uses none. */
+    /* Sent as "Authorization" to url's own origin only and never after a redirect elsewhere, nor
+     * after one back from there; netrc and URL credentials are not used then. "" sends none and
+     * uses none. */
     const char *authorization;
     const struct http_upload *upload; /* NULL: none (POST, PUT, PATCH then say length 0) */
     bool no_redirect;                 /* a 3xx is the final response */
@@ -118,18 +121,21 @@ struct http_request {
     /* Called about every 100 ms whether bytes flow or not; negative ends the transfer. */
     int (*tick)(void *arg, struct larder_error *e);
     /* Where the next piece of a 2xx body should go: *ret_n > 0 bytes at the result; `body` is then
-     * called with exactly that pointer. Large buffers save half of the CPU. NULL: the engine's. */
+     * called with exactly that pointer, or room again after a tick. Large buffers save half of the
+     * CPU. NULL, as the member or the result: the engine's. */
     void *(*room)(void *arg, size_t *ret_n);
-    /* Body of a response that is no 2xx (cut at max_bytes), for the messages in it; NULL: dropped.
-     */
+    /* Body of a final response that is no 2xx (cut at max_bytes; reset before), for the messages in
+     * it; NULL: dropped. */
     struct buf *error_body;
     void *arg;
 };
 
 /*
- * One request with redirects, no retry. A redirected request keeps method and body for 307 and 308;
- * 301, 302 and 303 turn anything but GET and HEAD into PROTO (no registry means that). 0 when an
- * HTTP answer came, whatever its status, and a 2xx body arrived whole (its length checked).
+ * One request with redirects, no retry (but of a kept connection that turns out to be closed). A
+ * redirected request keeps method and body for 307 and 308; 301, 302 and 303 turn anything but GET
+ * and HEAD into PROTO (no registry means that), and so does a redirect after a `read` body was
+ * begun. 0 when an HTTP answer came, whatever its status, and a 2xx body arrived whole (its length
+ * checked). An answer that comes while the body is still being sent ends the sending.
  * UNREACHABLE: no or no complete answer; AUTH for TLS verification failures; UNSAFE for a redirect
  * from https to http; PROTO for an answer that makes no sense or too many redirects; CANCELED; the
  * callback's own error. No decoding is asked for or done: see content_encoding. Messages and

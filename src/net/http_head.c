@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Reading a response's head. libcurl has framed it; what we decide by is parsed here, strictly:
- * two lengths that differ, or a Content-Range that contradicts the length, are a broken peer, not
- * a guess.
+ * Reading a response's head, for both engines and strictly: where programs disagree about what a
+ * head means (two lengths, a length beside chunks, folded lines), one of them takes a part of the
+ * body for an answer. Such a head is a broken peer's, not a guess (RFC 9112 sections 5, 6.3, 11).
  */
 #include <string.h>
 
@@ -22,33 +22,65 @@ void http_response_done(struct http_response *response)
     free(response->content_type);
     free(response->content_encoding);
     free(response->final_url);
+    buf_done(&response->lines);
     *response = (struct http_response){0};
 }
 
+struct slice http_response_header(const struct http_response *response, const char *name,
+                                  size_t index)
+{
+    struct slice rest = buf_slice(&response->lines);
+    struct slice wanted = slice_of(name);
+    struct slice line;
+    while (slice_next_line(&rest, &line)) {
+        const char *colon = memchr(line.p, ':', line.n);
+        size_t n = colon ? (size_t)(colon - line.p) : line.n;
+        if (colon && slice_equal_nocase((struct slice){line.p, n}, wanted) && index-- == 0)
+            return slice_trim((struct slice){colon + 1, line.n - n - 1});
+    }
+    return (struct slice){NULL, 0};
+}
+
+void http_head_done(struct http_head *head)
+{
+    free(head->location);
+    head->location = NULL;
+}
+
+/* "HTTP/1.x NNN", then a reason that nobody reads. */
 static int status_line(struct http_head *head, struct slice line, struct larder_error *e)
 {
-    const char *space = memchr(line.p, ' ', line.n);
-    size_t at = space ? (size_t)(space - line.p) + 1 : line.n;
+    const char *p = line.p;
     uint64_t status = 0;
-    if (line.n < at + 3 || !slice_parse_u64((struct slice){line.p + at, 3}, &status) ||
-        status < 100)
+    if (line.n < 12 || memcmp(p, "HTTP/1.", 7) != 0 || p[7] < '0' || p[7] > '9' || p[8] != ' ' ||
+        !slice_parse_u64((struct slice){p + 9, 3}, &status) || status < 100 ||
+        (line.n > 12 && p[12] != ' '))
         return error_set(e, LARDER_PROTO, "bad status line");
     /* A new head replaces an interim one (1xx). */
     http_response_done(head->response);
-    size_t bytes = head->bytes;
-    *head = (struct http_head){.response = head->response, .bytes = bytes};
+    http_head_done(head);
+    *head =
+        (struct http_head){.response = head->response, .bytes = head->bytes, .has_status = true};
+    head->is_close = p[7] == '0';
+    head->is_old = p[7] == '0';
     head->response->status = (int)status;
+    head->response->lines = BUF_INIT(HEAD_MAX_BYTES);
     return HTTP_HEAD_MORE;
+}
+
+static bool has_control(struct slice s)
+{
+    for (size_t i = 0; i < s.n; i++)
+        if (((unsigned char)s.p[i] < ' ' && s.p[i] != '\t') || s.p[i] == 0x7f)
+            return true;
+    return false;
 }
 
 /* The first of several equal fields counts. */
 static int keep(char **field, struct slice value, struct larder_error *e)
 {
-    for (size_t i = 0; i < value.n; i++)
-        if ((unsigned char)value.p[i] < ' ' || value.p[i] == 0x7f)
-            return HTTP_HEAD_MORE; /* not something to store or to send back */
-    if (*field || value.n == 0)
-        return HTTP_HEAD_MORE;
+    if (*field || value.n == 0 || has_control(value))
+        return HTTP_HEAD_MORE; /* control bytes are nothing to store or to send back */
     *field = slice_dup(value);
     return *field ? HTTP_HEAD_MORE : error_nomem(e);
 }
@@ -114,6 +146,27 @@ static void retry_after(struct http_response *r, struct slice value)
     }
 }
 
+/* Nothing but "chunked", once: no other coding was asked for (no TE was sent). */
+static int transfer_encoding(struct http_head *head, struct slice value, struct larder_error *e)
+{
+    if (head->is_chunked || head->is_old || !slice_equal_nocase(value, SLICE_LIT("chunked")))
+        return error_set(e, LARDER_PROTO, "Transfer-Encoding other than chunked");
+    head->is_chunked = true;
+    return HTTP_HEAD_MORE;
+}
+
+static void connection(struct http_head *head, struct slice value)
+{
+    while (value.n > 0) {
+        const char *comma = memchr(value.p, ',', value.n);
+        size_t n = comma ? (size_t)(comma - value.p) : value.n;
+        if (slice_equal_nocase(slice_trim((struct slice){value.p, n}), SLICE_LIT("close")))
+            head->is_close = true;
+        n += comma != NULL;
+        value = (struct slice){value.p + n, value.n - n};
+    }
+}
+
 static int field(struct http_head *head, struct slice name, struct slice value,
                  struct larder_error *e)
 {
@@ -138,9 +191,11 @@ static int field(struct http_head *head, struct slice name, struct slice value,
         if (!content_range(r, value))
             return error_set(e, LARDER_PROTO, "bad Content-Range");
     } else if (slice_equal_nocase(name, SLICE_LIT("Transfer-Encoding"))) {
-        head->is_chunked = true;
+        return transfer_encoding(head, value, e);
+    } else if (slice_equal_nocase(name, SLICE_LIT("Connection"))) {
+        connection(head, value);
     } else if (slice_equal_nocase(name, SLICE_LIT("Location"))) {
-        head->has_location = value.n > 0;
+        return keep(&head->location, value, e);
     } else if (slice_equal_nocase(name, SLICE_LIT("Retry-After"))) {
         retry_after(r, value);
     } else if (slice_equal_nocase(name, SLICE_LIT("Accept-Ranges"))) {
@@ -152,12 +207,13 @@ static int field(struct http_head *head, struct slice name, struct slice value,
 static int head_end(struct http_head *head, struct larder_error *e)
 {
     struct http_response *r = head->response;
-    if (r->status < 200)
-        return HTTP_HEAD_INTERIM;
-    if (head->is_chunked) { /* RFC 9112 section 6.3: then Content-Length says nothing */
-        r->has_length = false;
-        r->length_bytes = 0;
+    if (r->status < 200) {
+        head->has_status = false;
+        return r->status == 101 ? error_set(e, LARDER_PROTO, "switches to a protocol unasked")
+                                : HTTP_HEAD_INTERIM;
     }
+    if (head->is_chunked && r->has_length)
+        return error_set(e, LARDER_PROTO, "both Transfer-Encoding and Content-Length");
     if (r->status == 206) {
         if (!head->has_content_range || r->range_end == 0)
             return error_set(e, LARDER_PROTO, "status 206 without a Content-Range");
@@ -180,22 +236,41 @@ int http_head_count(struct http_head *head, size_t n, struct larder_error *e)
     return 0;
 }
 
+static int header_line(struct http_head *head, struct slice line, struct larder_error *e)
+{
+    const char *colon = memchr(line.p, ':', line.n);
+    if (!colon || colon == line.p)
+        return error_set(e, LARDER_PROTO, "a header line without a name");
+    struct slice name = {line.p, (size_t)(colon - line.p)};
+    for (size_t i = 0; i < name.n; i++) /* RFC 9112 section 5.1, and folded lines (5.2) */
+        if ((unsigned char)name.p[i] <= ' ' || name.p[i] == 0x7f)
+            return error_set(e, LARDER_PROTO, "a header name with a blank");
+    struct slice value = slice_trim((struct slice){colon + 1, line.n - name.n - 1});
+    int rc = field(head, name, value, e);
+    if (rc < 0 || has_control(value))
+        return rc;
+    struct buf *lines = &head->response->lines;
+    buf_append_slice(lines, name);
+    buf_puts(lines, ": ");
+    buf_append_slice(lines, value);
+    buf_putc(lines, '\n');
+    int failed = buf_failed(lines, e);
+    return failed < 0 ? failed : rc;
+}
+
 int http_head_line(struct http_head *head, struct slice line, struct larder_error *e)
 {
     int rc = http_head_count(head, line.n, e);
     if (rc < 0)
         return rc;
-    if (slice_starts(line, SLICE_LIT("HTTP/")))
+    line.n -= line.n > 0 && line.p[line.n - 1] == '\n';
+    line.n -= line.n > 0 && line.p[line.n - 1] == '\r';
+    if (memchr(line.p, '\0', line.n) || memchr(line.p, '\r', line.n) ||
+        memchr(line.p, '\n', line.n))
+        return error_set(e, LARDER_PROTO, "a NUL or a lone CR in a header");
+    if (!head->has_status)
         return status_line(head, line, e);
-    struct slice text = slice_trim(line);
-    if (text.n == 0)
-        return head_end(head, e);
-    const char *colon = memchr(line.p, ':', line.n);
-    if (!colon)
-        return HTTP_HEAD_MORE;
-    struct slice name = {line.p, (size_t)(colon - line.p)};
-    struct slice value = {colon + 1, line.n - name.n - 1};
-    return field(head, name, slice_trim(value), e);
+    return line.n == 0 ? head_end(head, e) : header_line(head, line, e);
 }
 
 bool http_head_is_redirect(const struct http_head *head)
@@ -206,7 +281,7 @@ bool http_head_is_redirect(const struct http_head *head)
     case 303:
     case 307:
     case 308:
-        return head->has_location;
+        return head->location != NULL;
     default:
         return false;
     }

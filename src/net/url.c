@@ -156,6 +156,125 @@ bool url_same_origin(const char *a, const char *b)
            slice_equal(x.port, y.port);
 }
 
+struct slice url_host(const char *url)
+{
+    struct slice host = authority_of(url).host;
+    if (host.n >= 2 && host.p[0] == '[' && host.p[host.n - 1] == ']')
+        host = (struct slice){host.p + 1, host.n - 2};
+    return host;
+}
+
+struct slice url_port(const char *url)
+{
+    return authority_of(url).port;
+}
+
+/* RFC 3986 section 5.2.4, of an absolute path */
+static void remove_dots(struct slice path, struct buf *out)
+{
+    size_t start = out->n;
+    while (path.n > 0 && out->failed == LARDER_OK) {
+        const char *next = memchr(path.p + 1, '/', path.n - 1);
+        struct slice part = {path.p, next ? (size_t)(next - path.p) : path.n};
+        bool is_last = !next;
+        if (slice_equal(part, SLICE_LIT("/.")) || slice_equal(part, SLICE_LIT("/.."))) {
+            if (part.n == 3) {
+                const char *slash =
+                    out->n > start ? memrchr(out->p + start, '/', out->n - start) : NULL;
+                out->n = slash ? (size_t)(slash - out->p) : start;
+            }
+            if (is_last)
+                buf_putc(out, '/');
+        } else {
+            buf_append_slice(out, part);
+        }
+        path.p += part.n;
+        path.n -= part.n;
+    }
+}
+
+int url_target(const char *url, struct buf *out, struct larder_error *e)
+{
+    const char *path = path_of(url);
+    const char *end = path_end(url);
+    if (path == end)
+        buf_putc(out, '/');
+    remove_dots((struct slice){path, (size_t)(end - path)}, out);
+    if (*end == '?')
+        buf_append(out, end, strcspn(end, "#"));
+    return buf_failed(out, e);
+}
+
+static void append_encoded(const char *text, struct buf *out)
+{
+    for (const char *p = text; *p; p++)
+        if (*p == ' ' || (unsigned char)*p >= 0x80)
+            buf_printf(out, "%%%02X", (unsigned)(unsigned char)*p);
+        else
+            buf_putc(out, *p);
+}
+
+/* "scheme:" in front */
+static bool has_scheme(const char *location)
+{
+    size_t n =
+        strspn(location, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789+-.");
+    return n > 0 && location[n] == ':';
+}
+
+static void resolve_path(const char *base, const char *location, struct buf *out)
+{
+    const char *path = path_of(base);
+    const char *end = path_end(base);
+    const char *slash = memrchr(path, '/', (size_t)(end - path));
+    size_t named = strcspn(location, "?#");
+    struct buf merged = BUF_INIT(out->max_bytes);
+    if (named == 0)
+        buf_append(&merged, path, (size_t)(end - path));
+    else if (location[0] != '/' && slash)
+        buf_append(&merged, path, (size_t)(slash - path) + 1);
+    else if (location[0] != '/')
+        buf_putc(&merged, '/');
+    buf_append(&merged, location, named);
+    if (merged.failed != LARDER_OK)
+        out->failed = merged.failed;
+    else if (merged.n > 0)
+        remove_dots(buf_slice(&merged), out);
+    buf_done(&merged);
+    const char *query = location[named] == '?' ? location + named : "";
+    if (named == 0 && location[0] != '?')
+        query = end;
+    buf_append(out, query, strcspn(query, "#"));
+}
+
+int url_resolve(const char *base, const char *location, char **ret, struct larder_error *e)
+{
+    struct buf encoded = BUF_INIT(4UL * URL_MAX_BYTES);
+    struct buf out = BUF_INIT(8UL * URL_MAX_BYTES);
+    append_encoded(location, &encoded);
+    const char *to = encoded.p ? encoded.p : "";
+    if (has_scheme(to)) {
+        buf_puts(&out, to);
+    } else if (strncmp(to, "//", 2) == 0) {
+        buf_append(&out, base, (size_t)(strstr(base, "://") + 1 - base));
+        buf_puts(&out, to);
+    } else {
+        buf_append(&out, base, (size_t)(path_of(base) - base));
+        resolve_path(base, to, &out);
+    }
+    int rc = buf_failed(&encoded, e);
+    if (rc == 0)
+        rc = buf_failed(&out, e);
+    char *text = rc == 0 ? buf_take(&out) : NULL;
+    if (rc == 0 && !text)
+        rc = error_nomem(e);
+    if (text)
+        *ret = text;
+    buf_done(&encoded);
+    buf_done(&out);
+    return rc;
+}
+
 int url_sibling(const char *url, const char *name, char **ret, struct larder_error *e)
 {
     const char *path = path_of(url);

@@ -11,6 +11,21 @@
 #include "base/mem.h"
 #include "base/text.h"
 
+static void base64_texts(void **state __attribute__((unused)))
+{
+    static const char *const rows[][2] = {
+        {"", ""},        {"f", "Zg=="},        {"fo", "Zm8="},
+        {"foo", "Zm9v"}, {"foob", "Zm9vYg=="}, {"\xff\xef\xbe", "/+++"},
+        {"u:p", "dTpw"},
+    };
+    for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
+        struct buf out = BUF_INIT(100);
+        base64_encode(rows[i][0], strlen(rows[i][0]), &out);
+        assert_string_equal(out.p ? out.p : "", rows[i][1]);
+        buf_done(&out);
+    }
+}
+
 static void hex_and_base64(void **state __attribute__((unused)))
 {
     static const struct {
@@ -358,10 +373,15 @@ static void urls_lose_their_secrets(void **state __attribute__((unused)))
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(hex_and_base64),     cmocka_unit_test(sizes),
-        cmocka_unit_test(durations),          cmocka_unit_test(times),
-        cmocka_unit_test(http_dates),         cmocka_unit_test(names_as_files),
-        cmocka_unit_test(terminals_are_safe), cmocka_unit_test(urls_lose_their_secrets),
+        cmocka_unit_test(hex_and_base64),
+        cmocka_unit_test(base64_texts),
+        cmocka_unit_test(sizes),
+        cmocka_unit_test(durations),
+        cmocka_unit_test(times),
+        cmocka_unit_test(http_dates),
+        cmocka_unit_test(names_as_files),
+        cmocka_unit_test(terminals_are_safe),
+        cmocka_unit_test(urls_lose_their_secrets),
     };
 
     return cmocka_run_group_tests_name("text", tests, NULL, NULL);

@@ -149,12 +149,66 @@ static void test_origin(void **state)
         assert_int_equal(url_same_origin(rows[i].a, rows[i].b), rows[i].is_same);
 }
 
+static void test_resolve(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *base, *location, *expected;
+    } rows[] = {
+        {"http://h/a/b?q#f", "c", "http://h/a/c"},
+        {"http://h/a/b?q", "/c?x#y", "http://h/c?x"},
+        {"http://h/a/b?q", "?x", "http://h/a/b?x"},
+        {"http://h/a/b?q", "#x", "http://h/a/b?q"},
+        {"http://h/a/b?q", "", "http://h/a/b?q"},
+        {"http://h/a/b?q", "../c", "http://h/c"},
+        {"http://h/a/b?q", "../../../c/./d/..", "http://h/c/"},
+        {"http://h/a/b?q", "..", "http://h/"},
+        {"http://h", "c", "http://h/c"},
+        {"http://h?q", "?x", "http://h?x"},
+        {"https://h:1/a", "//i/c", "https://i/c"},
+        {"https://h/a", "http://i/c", "http://i/c"},
+        {"https://h/a", "HTTPS://i/../c d\xc3\xa4#f", "HTTPS://i/../c%20d%C3%A4#f"},
+        {"http://h/a/", "b c?\xe4", "http://h/a/b%20c?%E4"},
+        {"http://h/v2/x/blobs/uploads/", "1?_state=a/../b",
+         "http://h/v2/x/blobs/uploads/1?_state=a/../b"},
+    };
+    for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
+        char *out = NULL;
+        assert_int_equal(url_resolve(rows[i].base, rows[i].location, &out, NULL), 0);
+        assert_string_equal(out, rows[i].expected);
+        free(out);
+    }
+}
+
+static void test_parts(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *url, *host, *port, *target;
+    } rows[] = {
+        {"http://h", "h", "80", "/"},
+        {"https://H:8443?q", "H", "8443", "/?q"},
+        {"http://[::1]:5000/a/./b/../c?../d#f", "::1", "5000", "/a/c?../d"},
+        {"http://h/../..", "h", "80", "/"},
+        {"http://h/a//b/..", "h", "80", "/a//"},
+    };
+    for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
+        struct buf out = BUF_INIT(1000);
+        assert_true(slice_equal(url_host(rows[i].url), slice_of(rows[i].host)));
+        assert_true(slice_equal(url_port(rows[i].url), slice_of(rows[i].port)));
+        assert_int_equal(url_target(rows[i].url, &out, NULL), 0);
+        assert_string_equal(out.p, rows[i].target);
+        buf_done(&out);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_check),    cmocka_unit_test(test_sibling),
         cmocka_unit_test(test_basename), cmocka_unit_test(test_bust_cache),
         cmocka_unit_test(test_userinfo), cmocka_unit_test(test_origin),
+        cmocka_unit_test(test_resolve),  cmocka_unit_test(test_parts),
     };
     return cmocka_run_group_tests_name("url", tests, NULL, NULL);
 }
