@@ -266,6 +266,12 @@ int json_append(struct json *array, struct json *child)
     return json_array_append_new(raw(array), raw(child)) < 0 ? -LARDER_NOMEM : 0;
 }
 
+struct json *json_share(const struct json *node)
+{
+    /* Only the count of its references changes. */
+    return wrap(json_incref((json_t *)(uintptr_t)raw_const(node)));
+}
+
 static int append_chunk(const char *data, size_t n, void *out)
 {
     buf_append(out, data, n);
@@ -286,6 +292,11 @@ static int dump(const struct json *node, size_t flags, struct buf *out, struct l
 int json_dump(const struct json *node, struct buf *out, struct larder_error *e)
 {
     return dump(node, JSON_COMPACT | JSON_SORT_KEYS, out, e);
+}
+
+int json_dump_ordered(const struct json *node, struct buf *out, struct larder_error *e)
+{
+    return dump(node, JSON_COMPACT | JSON_PRESERVE_ORDER, out, e);
 }
 
 int json_dump_pretty(const struct json *node, struct buf *out, struct larder_error *e)

@@ -67,9 +67,14 @@ int json_set_i64(struct json *object, const char *key, int64_t value);
 int json_set_u64(struct json *object, const char *key, uint64_t value);
 int json_set_bool(struct json *object, const char *key, bool value);
 int json_append(struct json *array, struct json *child);
+/* The node once more, for a second document: nothing is copied, so neither may be changed below it
+ * from then on. Freed by json_free, or taken over by json_set / json_append. NULL gives NULL. */
+struct json *json_share(const struct json *node);
 
 /* ---- writing; appends to out and a newline ---- */
 /* Compact, keys sorted: equal documents give equal bytes. */
 int json_dump(const struct json *node, struct buf *out, struct larder_error *e);
+/* Compact, keys in the order they were read or set: for documents shared with other programs. */
+int json_dump_ordered(const struct json *node, struct buf *out, struct larder_error *e);
 /* Two spaces, keys in the order they were set: for people and --json. */
 int json_dump_pretty(const struct json *node, struct buf *out, struct larder_error *e);

@@ -125,12 +125,32 @@ static void building_and_writing(void **state __attribute__((unused)))
     buf_done(&tiny);
 }
 
+static void sharing(void **state __attribute__((unused)))
+{
+    static const char text[] = "{\"z\":1.5,\"a\":[{\"y\":null,\"b\":true}]}";
+    CLEANUP(json_freep) struct json *other = json_new_object();
+    struct json *doc = NULL;
+    struct buf out = BUF_INIT(1000);
+
+    assert_int_equal(json_parse(slice_of(text), sizeof(text), &doc, NULL), 0);
+    assert_int_equal(json_set(other, "from", json_share(json_at(json_get(doc, "a"), 0))), 0);
+    assert_int_equal(json_dump_ordered(doc, &out, NULL), 0);
+    assert_string_equal(out.p, "{\"z\":1.5,\"a\":[{\"y\":null,\"b\":true}]}\n");
+    json_free(doc); /* what was shared lives on */
+    buf_reset(&out);
+    assert_int_equal(json_dump_ordered(other, &out, NULL), 0);
+    assert_string_equal(out.p, "{\"from\":{\"y\":null,\"b\":true}}\n");
+    assert_null(json_share(NULL));
+    buf_done(&out);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(strict),
         cmocka_unit_test(typed_access),
         cmocka_unit_test(building_and_writing),
+        cmocka_unit_test(sharing),
     };
 
     return cmocka_run_group_tests_name("json", tests, NULL, NULL);
