@@ -75,8 +75,7 @@ static bool entry_read(const struct json *entry, struct store_descriptor *ret)
     const char *digest = json_get_string(entry, "digest");
     const char *type = json_get_string(entry, "mediaType");
     int64_t size = json_get_i64(entry, "size", -1);
-    if (!digest || size < 0 || larder_digest_parse(digest, (size_t)-1, &found.digest, NULL) < 0 ||
-        !larder_digest_is_identity(found.digest.alg))
+    if (!digest || size < 0 || oci_digest_parse(slice_of(digest), &found.digest, NULL) < 0)
         return false;
     found.size_bytes = (uint64_t)size;
     if (type && strlen(type) < sizeof(found.media_type))

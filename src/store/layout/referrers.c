@@ -98,7 +98,7 @@ static bool is_about(const struct json *document, const struct larder_digest *su
 {
     struct larder_digest digest;
     const char *text = json_get_string(json_get(document, "subject"), "digest");
-    return text && larder_digest_parse(text, (size_t)-1, &digest, NULL) == 0 &&
+    return text && oci_digest_parse(slice_of(text), &digest, NULL) == 0 &&
            larder_digest_equal(&digest, subject);
 }
 
