@@ -30,6 +30,7 @@ static const struct {
     [UNPACK_XZ] = {"xz", ".xz", {0xfd, '7', 'z', 'X', 'Z', 0}, 6, &unpack_codec_xz},
     [UNPACK_ZSTD] = {"zstd", ".zst", {0x28, 0xb5, 0x2f, 0xfd}, 4, &unpack_codec_zstd},
     [UNPACK_BZIP2] = {"bzip2", ".bz2", {'B', 'Z', 'h'}, 3, &unpack_codec_bzip2},
+    [UNPACK_LZ4] = {"lz4", NULL, {'b', 'v', '4', '1'}, 4, &unpack_codec_lz4},
 };
 
 enum unpack_format unpack_detect(const void *head, size_t n)
@@ -45,6 +46,8 @@ enum unpack_format unpack_from_name(const char *name)
 {
     size_t n = strlen(name);
     for (size_t i = UNPACK_NONE + 1; i < ARRAY_LEN(formats); i++) {
+        if (!formats[i].suffix)
+            continue;
         size_t suffix = strlen(formats[i].suffix);
         /* A name that is nothing but the suffix names no compressed file. */
         if (n > suffix && strcasecmp(name + n - suffix, formats[i].suffix) == 0)

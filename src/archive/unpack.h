@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #pragma once
 /*
- * Streaming decompression of gzip (also concatenated members), xz, zstd (also several frames) and
- * bzip2 (also several streams). Push bytes in, get bytes out by callback; truncated or damaged
- * input, trailing garbage and checks that fail are errors (but for the optional CRC of a gzip
- * member's header, which is not always looked at). Memory is bounded (zstd windows up to
- * 128 MiB, xz memlimit 256 MiB). Expansion is capped by max_out_bytes.
+ * Streaming decompression of gzip (also concatenated members), xz, zstd (also several frames),
+ * bzip2 (also several streams) and Apple's LZ4. Push bytes in, get bytes out by callback;
+ * truncated or damaged input, trailing garbage and checks that fail are errors. Memory is bounded
+ * (zstd windows up to 128 MiB, xz memlimit 256 MiB, lz4 blocks 16 MiB). Expansion is capped by
+ * max_out_bytes.
  */
 #include <stdbool.h>
 #include <stddef.h>
@@ -15,11 +15,18 @@
 
 #include "base/mem.h"
 
-enum unpack_format { UNPACK_NONE, UNPACK_GZIP, UNPACK_XZ, UNPACK_ZSTD, UNPACK_BZIP2 };
+enum unpack_format {
+    UNPACK_NONE,
+    UNPACK_GZIP,
+    UNPACK_XZ,
+    UNPACK_ZSTD,
+    UNPACK_BZIP2,
+    UNPACK_LZ4, /* Apple's frames (lz4.c) */
+};
 
 /* By magic; NONE when it is none of them. */
 enum unpack_format unpack_detect(const void *head, size_t n);
-/* By file name: .gz .xz .zst .bz2 */
+/* By file name: .gz .xz .zst .bz2 (LZ4 has none that means these frames) */
 enum unpack_format unpack_from_name(const char *name);
 const char *unpack_name(enum unpack_format format);
 

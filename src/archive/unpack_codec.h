@@ -29,6 +29,7 @@ extern const struct unpack_codec unpack_codec_gzip;
 extern const struct unpack_codec unpack_codec_xz;
 extern const struct unpack_codec unpack_codec_zstd;
 extern const struct unpack_codec unpack_codec_bzip2;
+extern const struct unpack_codec unpack_codec_lz4;
 
 /* The codec's output buffer. */
 uint8_t *unpack_out(struct unpack *u);

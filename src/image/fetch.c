@@ -355,6 +355,8 @@ static const char *transform_name(enum unpack_format format)
         return "unzstd";
     case UNPACK_BZIP2:
         return "bunzip2";
+    case UNPACK_LZ4:
+        return "unlz4";
     case UNPACK_NONE:
         break;
     }

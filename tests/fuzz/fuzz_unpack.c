@@ -98,8 +98,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     static struct sink expected;
     if (size < 1 || size > 65536)
         return 0;
-    enum unpack_format format = (enum unpack_format)(UNPACK_GZIP + data[0] % 4);
-    size_t piece = 1 + (size_t)(data[0] / 4) * 3;
+    enum unpack_format format = (enum unpack_format)(UNPACK_GZIP + data[0] % 5);
+    size_t piece = 1 + (size_t)(data[0] / 5) * 3;
     data++;
     size--;
     whole.n = pieces.n = expected.n = 0;

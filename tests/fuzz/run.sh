@@ -77,13 +77,14 @@ make_seeds() {
         { printf '\000\010\000\000\000\000\000\000'; qcow2_image 3 6; } >"$2/features"
         ;;
     unpack)
+        printf '\004bv41\006\000\000\000\007\000\000\000\140larderbv4-\002\000\000\000okbv4$' >"$2/lz4"
         # Headers with a CRC that is not theirs.
         { printf '\000\037\213\010\012\000\000\000\0001\003\000\000\000\003'; zeros 17; } \
             >"$2/header-crc"
         for text in '' 'a text that is packed, that is packed'; do
             i=$((${i-0} + 1))
             { printf '\000'; printf '%s' "$text" | gzip -n; } >"$2/gzip$i"
-            { printf '\004'; printf '%s' "$text" | gzip -n; printf '%s' "$text" | gzip -n
+            { printf '\005'; printf '%s' "$text" | gzip -n; printf '%s' "$text" | gzip -n
               zeros 3; } >"$2/two$i"
             { printf '\001'; printf '%s' "$text" | xz; } >"$2/xz$i"
             if command -v zstd >/dev/null; then

@@ -26,7 +26,7 @@ WRAPPED = [
     (r"sqlite3(ext)?\.h", "index"),
     (r"jansson", "json"),
     (r"microhttpd", "httpd"),
-    (r"(zlib|zstd|zstd_errors|zdict|lzma|bzlib|isa-l|igzip_lib|archive|archive_entry)\.h", "archive"),
+    (r"(zlib|zstd|zstd_errors|zdict|lzma|bzlib|lz4|isa-l|igzip_lib|archive|archive_entry)\.h", "archive"),
     (r"(lzma|isa-l)/", "archive"),
     (r"openssl/", "base"),
 ]

@@ -12,6 +12,7 @@
 #include <cmocka.h>
 
 #include <bzlib.h>
+#include <lz4.h>
 #include <lzma.h>
 #include <zlib.h>
 #include <zstd.h>
@@ -394,6 +395,98 @@ static void test_gzip_header_parts(void **state)
     }
 }
 
+static void put_u32(struct buf *out, size_t n)
+{
+    for (unsigned shift = 0; shift < 32; shift += 8)
+        buf_putc(out, (char)(n >> shift & 0xff));
+}
+
+/* Apple's frames: blocks that refer to the ones before, and one that is stored. */
+static struct buf pack_lz4(const char *data, size_t n, size_t block)
+{
+    struct buf out = BUF_INIT(64 << 20);
+    LZ4_stream_t *stream = LZ4_createStream();
+    assert_non_null(stream);
+    for (size_t at = 0; at < n; at += block) {
+        size_t piece = n - at < block ? n - at : block;
+        size_t bound = (size_t)LZ4_compressBound((int)piece);
+        char *to = malloc(bound);
+        assert_non_null(to);
+        int got = LZ4_compress_fast_continue(stream, data + at, to, (int)piece, (int)bound, 1);
+        assert_true(got > 0);
+        buf_puts(&out, "bv41");
+        put_u32(&out, piece);
+        put_u32(&out, (size_t)got);
+        buf_append(&out, to, (size_t)got);
+        free(to);
+    }
+    LZ4_freeStream(stream);
+    buf_puts(&out, "bv4-");
+    put_u32(&out, 3);
+    buf_puts(&out, "endbv4$");
+    return out;
+}
+
+static void test_lz4_blocks(void **state)
+{
+    (void)state;
+    enum { N = 300000 };
+    char *data = malloc(N + 3);
+    assert_non_null(data);
+    fill(data, N);
+    memcpy(data + N, "end", 3);
+    static const size_t blocks[] = {1000, 65536, 100000, N};
+    for (size_t i = 0; i < ARRAY_LEN(blocks); i++) {
+        struct buf packed = pack_lz4(data, N, blocks[i]);
+        static const size_t pieces[] = {7, 4096, 1 << 20};
+        for (size_t k = 0; k < ARRAY_LEN(pieces); k++) {
+            struct buf out = BUF_INIT(1 << 20);
+            struct larder_error e = LARDER_ERROR_INIT;
+            assert_int_equal(
+                unpack_all(UNPACK_LZ4, packed.p, packed.n, pieces[k], NO_CAP, &out, &e), 0);
+            assert_int_equal(out.n, N + 3);
+            assert_memory_equal(out.p, data, N + 3);
+            buf_done(&out);
+        }
+        buf_done(&packed);
+    }
+    free(data);
+}
+
+static void test_lz4_damage(void **state)
+{
+    (void)state;
+    struct buf packed = pack_lz4(TEXT TEXT TEXT, sizeof(TEXT TEXT TEXT), 50);
+    struct buf out = BUF_INIT(1 << 20);
+    for (size_t n = 0; n < packed.n; n++) {
+        struct larder_error e = LARDER_ERROR_INIT;
+        assert_int_equal(unpack_all(UNPACK_LZ4, packed.p, n, 5, NO_CAP, &out, &e), -LARDER_CORRUPT);
+    }
+    static const struct {
+        const char *bytes;
+        size_t n;
+    } bad[] = {
+        {"bv42", 4},
+        {"bv41\1\0\0\0\0\0\0\0", 12},         /* an empty block */
+        {"bv41\xff\xff\xff\xff\1\0\0\0", 12}, /* beyond the limit */
+        {"bv41\1\0\0\0\xff\xff\xff\xff", 12},
+        {"bv41\5\0\0\0\2\0\0\0\x10"
+         "abv4$",
+         18}, /* fewer bytes than it says */
+        {"bv41\10\0\0\0\4\0\0\0\x14"
+         "a\x09\0bv4$",
+         20}, /* before the beginning */
+        {"bv4$x", 5},
+    };
+    for (size_t i = 0; i < ARRAY_LEN(bad); i++) {
+        struct larder_error e = LARDER_ERROR_INIT;
+        assert_int_equal(unpack_all(UNPACK_LZ4, bad[i].bytes, bad[i].n, 64, NO_CAP, &out, &e),
+                         -LARDER_CORRUPT);
+    }
+    buf_done(&out);
+    buf_done(&packed);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -402,6 +495,8 @@ int main(void)
         cmocka_unit_test(test_cut_anywhere_is_corrupt),
         cmocka_unit_test(test_flipped_bits_never_change_the_output),
         cmocka_unit_test(test_gzip_header_parts),
+        cmocka_unit_test(test_lz4_blocks),
+        cmocka_unit_test(test_lz4_damage),
         cmocka_unit_test(test_concatenated),
         cmocka_unit_test(test_what_may_follow),
         cmocka_unit_test(test_expansion_is_capped),
