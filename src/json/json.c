@@ -140,6 +140,11 @@ bool json_node_is_string(const struct json *node)
     return json_is_string(raw_const(node));
 }
 
+bool json_node_is_null(const struct json *node)
+{
+    return !node || json_is_null(raw_const(node));
+}
+
 const struct json *json_get(const struct json *node, const char *key)
 {
     return wrap_const(json_object_get(raw_const(node), key));

@@ -38,6 +38,8 @@ DEFINE_CLEANUP(struct json *, json_free)
 bool json_node_is_object(const struct json *node);
 bool json_node_is_array(const struct json *node);
 bool json_node_is_string(const struct json *node);
+/* null, or nothing at all: Go writes both for a member that is empty. */
+bool json_node_is_null(const struct json *node);
 /* Member, NULL when there is none. Borrowed. */
 const struct json *json_get(const struct json *node, const char *key);
 /* Element, NULL beyond the end. Borrowed. */
