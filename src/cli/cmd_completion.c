@@ -32,7 +32,7 @@ static void print_option_cases(const char *command, const struct opt_set *set)
     for (size_t i = 0; i < set->count; i++) {
         const struct opt *opt = &set->opts[i];
 
-        if (opt->kind == OPT_KIND_FLAG)
+        if (opt->kind == OPT_KIND_FLAG || opt->kind == OPT_KIND_BOOL)
             continue;
         printf("    %s:--%s) ", command, opt->name);
         switch (opt->kind) {
@@ -48,9 +48,12 @@ static void print_option_cases(const char *command, const struct opt_set *set)
             putchar('"');
             break;
         case OPT_KIND_FLAG:
+        case OPT_KIND_BOOL:
         case OPT_KIND_STRING:
         case OPT_KIND_DURATION:
         case OPT_KIND_SIZE:
+        case OPT_KIND_COUNT:
+        case OPT_KIND_LIST:
             putchar(':');
             break;
         }
@@ -87,6 +90,8 @@ static const char *words_call(enum command_words words)
         return "_larder_files";
     case COMMAND_WORDS_DIR:
         return "_larder_dirs";
+    case COMMAND_WORDS_LOCATION:
+        return "_larder_locations";
     case COMMAND_WORDS_COMMAND:
         return "_larder_commands \"$sub\"";
     case COMMAND_WORDS_SHELL:
@@ -109,6 +114,16 @@ static const char bash_head[] =
     "COMPREPLY+=($(compgen -f -- \"$cur\")); }\n"
     "_larder_dirs() { compopt -o filenames 2>/dev/null; local IFS=$'\\n'; "
     "COMPREPLY+=($(compgen -d -- \"$cur\")); }\n"
+    "# bash takes the colon behind a transport for the end of a word\n"
+    "_larder_locations() {\n"
+    "    if [[ $prev == : || $cur == : ]]; then\n"
+    "        [[ $cur == : ]] && cur=\n"
+    "        _larder_files\n"
+    "    else\n"
+    "        compopt -o nospace 2>/dev/null\n"
+    "        _larder_words 'docker:// oci: oci-archive: store:'\n"
+    "    fi\n"
+    "}\n"
     "_larder_entries() {\n"
     "    _larder_lines < <(\"${COMP_WORDS[0]}\" ${store:+--store \"$store\"} image list --quiet "
     "2>/dev/null)\n"

@@ -13,6 +13,7 @@ struct cli;
 
 enum command_group {
     COMMAND_GROUP_IMAGES,
+    COMMAND_GROUP_REGISTRIES,
     COMMAND_GROUP_STORE,
     COMMAND_GROUP_OTHER,
     COMMAND_GROUP_HIDDEN, /* for the build; neither in help nor completed */
@@ -26,8 +27,9 @@ enum command_words {
     COMMAND_WORDS_ENTRY_OR_FILE, /* an entry, or a path */
     COMMAND_WORDS_FILE,
     COMMAND_WORDS_DIR,
-    COMMAND_WORDS_COMMAND, /* of larder */
-    COMMAND_WORDS_SHELL,   /* "bash" */
+    COMMAND_WORDS_LOCATION, /* docker://..., oci:... */
+    COMMAND_WORDS_COMMAND,  /* of larder */
+    COMMAND_WORDS_SHELL,    /* "bash" */
 };
 
 #define COMMAND_ANY_WORDS (-1)
@@ -44,7 +46,8 @@ struct command {
     int max_words; /* or COMMAND_ANY_WORDS */
     enum command_words words;
     struct opt_set opts;
-    unsigned exits; /* COMMAND_EXIT bits */
+    size_t n_foreign; /* so many of opts come first and are another program's: see opt_write_out */
+    unsigned exits;   /* COMMAND_EXIT bits */
     /* Returns the exit status. argv holds the words only. NULL: a group ("image"), whose
      * commands are those named "image ...". */
     int (*run)(struct cli *cli, int argc, char **argv);

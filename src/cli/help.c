@@ -7,10 +7,11 @@
 
 #define HELP_COLUMNS 80
 #define LEFT_COLUMNS 30 /* where the texts of options begin */
-#define NAME_COLUMNS 20 /* of commands */
+#define NAME_COLUMNS 19 /* of commands; longer ones push their text to the right */
 
 static const char *const group_titles[COMMAND_GROUP_MAX] = {
     [COMMAND_GROUP_IMAGES] = "Images",
+    [COMMAND_GROUP_REGISTRIES] = "Registries",
     [COMMAND_GROUP_STORE] = "The store",
     [COMMAND_GROUP_OTHER] = "Other",
 };
@@ -70,8 +71,17 @@ static void print_members(FILE *to, const struct command *group)
         const struct command *command = command_table[i];
 
         if (command_is_member(command, group))
-            fprintf(to, "  %-*s %s\n", NAME_COLUMNS, command->name, command->summary);
+            fprintf(to, "  %-*s  %s\n", NAME_COLUMNS, command->name, command->summary);
     }
+}
+
+static bool group_is_shown(int group)
+{
+    for (size_t i = 0; group_titles[group] && command_table[i]; i++) {
+        if ((int)command_table[i]->group == group)
+            return true;
+    }
+    return false;
 }
 
 int help_overview(FILE *to)
@@ -80,14 +90,14 @@ int help_overview(FILE *to)
           "Keeps what was fetched, proves that it is still good, and hands it out.\n",
           to);
     for (int group = 0; group < COMMAND_GROUP_MAX; group++) {
-        if (!group_titles[group])
+        if (!group_is_shown(group))
             continue;
         fprintf(to, "\n%s:\n", group_titles[group]);
         for (size_t i = 0; command_table[i]; i++) {
             const struct command *command = command_table[i];
 
             if ((int)command->group == group && command->run)
-                fprintf(to, "  %-*s %s\n", NAME_COLUMNS, command->name, command->summary);
+                fprintf(to, "  %-*s  %s\n", NAME_COLUMNS, command->name, command->summary);
         }
     }
     fputs("\nOptions, before or after the command:\n", to);
@@ -177,6 +187,8 @@ static void man_options(const struct opt_set *set)
         if (opt->letter)
             printf("*-%c*, ", opt->letter);
         printf("*--%s*", opt->name);
+        if (opt->kind == OPT_KIND_BOOL)
+            fputs("[=_BOOL_]", stdout);
         if (opt->arg) {
             putchar(' ');
             put_scdoc(opt->arg, false);
@@ -235,7 +247,7 @@ static void man_members(const struct command *group)
 static void man_overview(void)
 {
     for (int group = 0; group < COMMAND_GROUP_MAX; group++) {
-        if (!group_titles[group])
+        if (!group_is_shown(group))
             continue;
         printf("## %s\n\n", group_titles[group]);
         for (size_t i = 0; command_table[i]; i++) {

@@ -50,11 +50,15 @@ static int check_words(struct cli *cli, const struct command *command, int words
 static int run_command(struct cli *cli, const struct command *command, int argc, char **argv)
 {
     const struct opt_set sets[] = {command->opts, global_opts};
+    const struct opt_set foreign = {command->opts.opts, command->n_foreign};
     struct larder_error e = LARDER_ERROR_INIT;
+    char *memory CLEANUP_FREE = NULL;
     int first = 0;
     int status;
 
     opt_reset(&command->opts);
+    if (foreign.count && opt_write_out(&foreign, argc, argv, &memory, &e) < 0)
+        return cli_fail(cli, &e);
     if (opt_parse(command->name, sets, ARRAY_LEN(sets), argc, argv, false, &first, &e) < 0)
         return cli_fail(cli, &e);
     /* Flags that came after the command count as well. */

@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "cli/opt.h"
 
+#include <errno.h>
 #include <getopt.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "base/error.h"
@@ -12,6 +14,8 @@
 
 /* getopt_long's result for the i-th option is this + i: out of the way of letters. */
 #define LONG_BASE 256
+/* Beyond any option's name with its dashes and a NUL. */
+#define OPT_NAME_BYTES 64
 
 /* A set of sets as getopt_long wants it. */
 struct getopt_tables {
@@ -42,6 +46,15 @@ void opt_reset(const struct opt_set *set)
         case OPT_KIND_SIZE:
             *opt->field.bytes = OPT_BYTES_UNSET;
             break;
+        case OPT_KIND_COUNT:
+            *opt->field.count = OPT_COUNT_UNSET;
+            break;
+        case OPT_KIND_BOOL:
+            *opt->field.boolean = OPT_BOOL_UNSET;
+            break;
+        case OPT_KIND_LIST:
+            opt->field.list->count = 0;
+            break;
         }
     }
 }
@@ -64,14 +77,22 @@ bool opt_is_choice(const char *choices, const char *word)
 
 char *opt_format(const struct opt *opt, char *out, size_t out_bytes)
 {
+    bool is_bool = opt->kind == OPT_KIND_BOOL;
     const char *space = opt->arg ? " " : "";
-    const char *arg = opt->arg ? opt->arg : "";
+    const char *arg = opt->arg ? opt->arg : is_bool ? "[=BOOL]" : "";
 
     if (opt->letter)
         snprintf(out, out_bytes, "-%c, --%s%s%s", opt->letter, opt->name, space, arg);
     else
         snprintf(out, out_bytes, "--%s%s%s", opt->name, space, arg);
     return out;
+}
+
+static int takes_argument(const struct opt *opt)
+{
+    if (opt->kind == OPT_KIND_BOOL)
+        return optional_argument;
+    return opt->kind == OPT_KIND_FLAG ? no_argument : required_argument;
 }
 
 static int tables_fill(struct getopt_tables *t, const struct opt_set *sets, size_t set_count,
@@ -90,14 +111,13 @@ static int tables_fill(struct getopt_tables *t, const struct opt_set *sets, size
             if (t->count == OPT_MAX)
                 return error_set(e, LARDER_LIMIT, "more than %d options in one table", OPT_MAX);
             t->rows[t->count] = opt;
-            t->longs[t->count] = (struct option){
-                opt->name, opt->kind == OPT_KIND_FLAG ? no_argument : required_argument, NULL,
-                LONG_BASE + (int)t->count};
+            t->longs[t->count] =
+                (struct option){opt->name, takes_argument(opt), NULL, LONG_BASE + (int)t->count};
             t->count++;
             if (!opt->letter)
                 continue;
             t->shorts[at++] = opt->letter;
-            if (opt->kind != OPT_KIND_FLAG)
+            if (takes_argument(opt) == required_argument)
                 t->shorts[at++] = ':';
         }
     }
@@ -115,6 +135,56 @@ static const struct opt *row_of(const struct getopt_tables *t, int code)
     return NULL;
 }
 
+static int store_count(const char *what, const struct opt *opt, const char *value,
+                       struct larder_error *e)
+{
+    char *end = NULL;
+    unsigned long number;
+
+    errno = 0;
+    number = strtoul(value, &end, 10);
+    if (*value < '0' || *value > '9' || *end || errno || number > OPT_COUNT_MAX)
+        return error_set(e, LARDER_INVAL, "%s: option --%s: found '%s', expected 0 to %d", what,
+                         opt->name, value, OPT_COUNT_MAX);
+    *opt->field.count = (int)number;
+    return 0;
+}
+
+static int store_bool(const char *what, const struct opt *opt, const char *value,
+                      struct larder_error *e)
+{
+    /* Go's flag package, which those who type it know, takes these. */
+    if (!value || opt_is_choice("true|TRUE|True|t|T|1", value))
+        *opt->field.boolean = 1;
+    else if (opt_is_choice("false|FALSE|False|f|F|0", value))
+        *opt->field.boolean = 0;
+    else
+        return error_set(e, LARDER_INVAL, "%s: option --%s: found '%s', expected true or false",
+                         what, opt->name, value);
+    return 0;
+}
+
+static int store_item(struct opt_list *list, const char *value, struct larder_error *e)
+{
+    if (list->count == list->capacity) {
+        size_t capacity = list->capacity ? list->capacity * 2 : 8;
+        const char **items = reallocarray(list->items, capacity, sizeof(*items));
+
+        if (!items)
+            return error_nomem(e);
+        list->items = items;
+        list->capacity = capacity;
+    }
+    list->items[list->count++] = value;
+    return 0;
+}
+
+static int empty_value(const char *what, const struct opt *opt, struct larder_error *e)
+{
+    return error_set(e, LARDER_INVAL, "%s: option --%s: empty value, expected %s", what, opt->name,
+                     opt->arg);
+}
+
 static int store_value(const char *what, const struct opt *opt, const char *value,
                        struct larder_error *e)
 {
@@ -128,8 +198,7 @@ static int store_value(const char *what, const struct opt *opt, const char *valu
     case OPT_KIND_PATH:
     case OPT_KIND_DIR:
         if (!*value)
-            return error_set(e, LARDER_INVAL, "%s: option --%s: empty value, expected %s", what,
-                             opt->name, opt->arg);
+            return empty_value(what, opt, e);
         *opt->field.text = value;
         return 0;
     case OPT_KIND_ENUM:
@@ -148,6 +217,12 @@ static int store_value(const char *what, const struct opt *opt, const char *valu
             return 0;
         error_set(e, LARDER_INVAL, "%s: option --%s: %s", what, opt->name, why.msg);
         return error_hint(e, "a size is written 4096, 512M, 200G or 1.5T");
+    case OPT_KIND_COUNT:
+        return store_count(what, opt, value, e);
+    case OPT_KIND_BOOL:
+        return store_bool(what, opt, value, e);
+    case OPT_KIND_LIST:
+        return *value ? store_item(opt->field.list, value, e) : empty_value(what, opt, e);
     }
     return 0;
 }
@@ -205,5 +280,54 @@ int opt_parse(const char *what, const struct opt_set *sets, size_t set_count, in
             return rc;
     }
     *ret_first = optind;
+    return 0;
+}
+
+/* The only option of the set whose name begins with those n bytes, or is them; else NULL. */
+static const struct opt *find_cut(const struct opt_set *set, const char *name, size_t n)
+{
+    const struct opt *found = NULL;
+
+    for (size_t i = 0; i < set->count; i++) {
+        if (strncmp(set->opts[i].name, name, n) != 0)
+            continue;
+        if (set->opts[i].name[n] == 0)
+            return &set->opts[i];
+        if (found)
+            return NULL;
+        found = &set->opts[i];
+    }
+    return found;
+}
+
+int opt_write_out(const struct opt_set *set, int argc, char **argv, char **ret_memory,
+                  struct larder_error *e)
+{
+    size_t room = 1;
+    char *memory;
+    char *at;
+
+    for (int i = 1; i < argc; i++)
+        room += strlen(argv[i]) + OPT_NAME_BYTES;
+    memory = malloc(room);
+    if (!memory)
+        return error_nomem(e);
+    at = memory;
+    for (int i = 1; i < argc && strcmp(argv[i], "--") != 0; i++) {
+        const char *name = argv[i] + 2;
+        size_t n;
+        const struct opt *opt;
+
+        if (strncmp(argv[i], "--", 2) != 0)
+            continue;
+        n = strcspn(name, "=");
+        opt = find_cut(set, name, n);
+        if (!opt || strlen(opt->name) >= OPT_NAME_BYTES - 3)
+            continue;
+        name += n;
+        argv[i] = at;
+        at += sprintf(at, "--%s%s", opt->name, name) + 1;
+    }
+    *ret_memory = memory;
     return 0;
 }

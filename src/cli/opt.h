@@ -11,7 +11,8 @@
  *     };
  *
  * A field has the type of its kind (the macros check it). opt_parse() first sets every field to
- * "not given": false, NULL, OPT_NS_UNSET, OPT_BYTES_UNSET.
+ * "not given": false, NULL, OPT_NS_UNSET, OPT_BYTES_UNSET, OPT_COUNT_UNSET, OPT_BOOL_UNSET, and no
+ * items in a list.
  */
 #include <stdbool.h>
 #include <stddef.h>
@@ -27,10 +28,23 @@ enum opt_kind {
     OPT_KIND_ENUM,     /* one of choices */
     OPT_KIND_DURATION, /* duration_parse() */
     OPT_KIND_SIZE,     /* size_parse() */
+    OPT_KIND_COUNT,    /* 0 to OPT_COUNT_MAX */
+    OPT_KIND_BOOL,     /* --name, --name=true, --name=false */
+    OPT_KIND_LIST,     /* may be given again; all values count */
 };
 
 #define OPT_NS_UNSET    INT64_MIN
 #define OPT_BYTES_UNSET UINT64_MAX
+#define OPT_COUNT_UNSET (-1)
+#define OPT_COUNT_MAX   10000
+#define OPT_BOOL_UNSET  (-1)
+
+/* Values in the order they were given, borrowed from argv. The array stays for the next parse. */
+struct opt_list {
+    const char **items;
+    size_t count;
+    size_t capacity;
+};
 
 struct opt {
     const char *name; /* long name */
@@ -44,6 +58,9 @@ struct opt {
         const char **text; /* borrowed from argv */
         int64_t *ns;
         uint64_t *bytes;
+        int *count;
+        int *boolean; /* 0, 1 or OPT_BOOL_UNSET */
+        struct opt_list *list;
     } field;
 };
 
@@ -96,6 +113,27 @@ struct opt {
             .bytes = (field_)                                     \
         }                                                         \
     }
+#define OPT_COUNT(letter_, name_, field_, arg_, help_)             \
+    {                                                              \
+        (name_), (letter_), OPT_KIND_COUNT, (arg_), NULL, (help_), \
+        {                                                          \
+            .count = (field_)                                      \
+        }                                                          \
+    }
+#define OPT_BOOL(letter_, name_, field_, help_)                         \
+    {                                                                   \
+        (name_), (letter_), OPT_KIND_BOOL, NULL, "true|false", (help_), \
+        {                                                               \
+            .boolean = (field_)                                         \
+        }                                                               \
+    }
+#define OPT_LIST(letter_, name_, field_, arg_, help_)             \
+    {                                                             \
+        (name_), (letter_), OPT_KIND_LIST, (arg_), NULL, (help_), \
+        {                                                         \
+            .list = (field_)                                      \
+        }                                                         \
+    }
 
 struct opt_set {
     const struct opt *opts;
@@ -107,7 +145,7 @@ struct opt_set {
     }
 
 /* Most options one command may have, together with the global ones (checked, INVAL). */
-#define OPT_MAX 48
+#define OPT_MAX 56
 
 /* Sets every field of the set to "not given". */
 void opt_reset(const struct opt_set *set);
@@ -121,6 +159,14 @@ void opt_reset(const struct opt_set *set);
  */
 int opt_parse(const char *what, const struct opt_set *sets, size_t set_count, int argc, char **argv,
               bool stop_at_word, int *ret_first, struct larder_error *e);
+
+/*
+ * Writes out each long option of argv that is cut short and can only mean one of the set, whatever
+ * options of other sets begin alike: for commands that take the place of others. The new words are
+ * in *ret_memory (free() it when argv is no longer needed). NOMEM.
+ */
+int opt_write_out(const struct opt_set *set, int argc, char **argv, char **ret_memory,
+                  struct larder_error *e);
 
 /* Whether word is one of "a|b|c". */
 bool opt_is_choice(const char *choices, const char *word);

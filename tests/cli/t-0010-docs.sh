@@ -7,7 +7,7 @@
 larder completion bash >completion
 larder --help >overview
 # The commands are taken from the help's lists: two blanks, name, two blanks, text.
-sed -n '/^Images:/,/^Options/s/^  \([a-z]*\( [a-z]*\)\{0,1\}\)  .*/\1/p' overview |
+sed -n '/^Images:/,/^Options/s/^  \([a-z-]*\( [a-z-]*\)\{0,1\}\)  .*/\1/p' overview |
     sed 's/ *$//' >commands
 
 expect_success 'the help lists the commands' '
@@ -18,7 +18,7 @@ expect_success 'the help lists the commands' '
 # options_of COMMAND: long options in its help.
 options_of() {
     # shellcheck disable=SC2086
-    larder help $1 | sed -n '/^Options:/,/^Exit status:/s/^  \(-., \|    \)--\([a-z-]*\).*/\2/p'
+    larder help $1 | sed -n '/^Options:/,/^Exit status:/s/^  \(-., \|    \)--\([a-z0-9-]*\).*/\2/p'
 }
 
 while read -r command; do
@@ -46,8 +46,8 @@ done <commands
 
 expect_success 'every command file has its page' '
     for file in "$LARDER_SOURCE"/src/cli/cmd_*.c; do
-        name=$(basename "$file" .c) &&
-        test -e "$LARDER_SOURCE/man/larder-${name#cmd_}.1.scd" || return 1
+        name=$(basename "$file" .c | tr _ -) &&
+        test -e "$LARDER_SOURCE/man/larder-${name#cmd-}.1.scd" || return 1
     done
 '
 expect_success 'every page is built' '
@@ -60,7 +60,7 @@ expect_success 'larder(1): every command, global option and exit status' '
     while read -r command; do
         expect_match "^\*larder $command\*" page.scd || return 1
     done <commands &&
-    for option in $(sed -n "/^Options/,\$s/^  \(-., \|    \)--\([a-z-]*\).*/\2/p" overview); do
+    for option in $(sed -n "/^Options/,\$s/^  \(-., \|    \)--\([a-z0-9-]*\).*/\2/p" overview); do
         expect_match "^(\*-.\*, )?\*--$option\*" page.scd &&
         grep -q -e "--$option" completion || return 1
     done &&

@@ -4,6 +4,7 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include <cmocka.h>
@@ -23,6 +24,9 @@ static struct {
     const char *unpack;
     int64_t age_ns;
     uint64_t size_bytes;
+    int jobs;
+    int tls_verify;
+    struct opt_list tags;
 } args;
 
 static const struct opt rows[] = {
@@ -32,6 +36,9 @@ static const struct opt rows[] = {
     OPT_ENUM(0, "unpack", &args.unpack, "auto|always|never", "a choice"),
     OPT_DURATION(0, "keep-for", &args.age_ns, "AGE", "a time"),
     OPT_SIZE('s', "size", &args.size_bytes, "SIZE", "a size"),
+    OPT_COUNT('j', "jobs", &args.jobs, "N", "a number"),
+    OPT_BOOL(0, "tls-verify", &args.tls_verify, "yes or no"),
+    OPT_LIST('t', "tag", &args.tags, "TAG", "a word, more than once"),
 };
 static const struct opt_set set = OPT_SET(rows);
 
@@ -88,9 +95,78 @@ static void test_unset(void **state)
     assert_int_equal(parse((const char *const[]){NULL}, false, &first, argv, NULL), 0);
     assert_true(args.age_ns == OPT_NS_UNSET);
     assert_true(args.size_bytes == OPT_BYTES_UNSET);
+    assert_int_equal(args.jobs, OPT_COUNT_UNSET);
+    assert_int_equal(args.tls_verify, OPT_BOOL_UNSET);
+    assert_int_equal(args.tags.count, 0);
     assert_null(args.unpack);
     assert_false(args.dry_run);
     assert_int_equal(first, 1);
+}
+
+static void test_numbers_and_lists(void **state)
+{
+    static const struct {
+        const char *word;
+        int tls_verify;
+    } cases[] = {{"--tls-verify", 1},
+                 {"--tls-verify=true", 1},
+                 {"--tls-verify=false", 0},
+                 {"--tls-verify=0", 0}};
+    const char *argv[9];
+    int first = 0;
+
+    (void)state;
+    assert_int_equal(
+        parse((const char *const[]){"--tag=a", "-j", "12", "-tb", "w", "--tag", "a", NULL}, false,
+              &first, argv, NULL),
+        0);
+    assert_int_equal(args.jobs, 12);
+    assert_int_equal(args.tags.count, 3);
+    assert_string_equal(args.tags.items[0], "a");
+    assert_string_equal(args.tags.items[1], "b");
+    assert_string_equal(args.tags.items[2], "a");
+    for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+        /* The value must be joined: the word behind is none. */
+        assert_int_equal(
+            parse((const char *const[]){cases[i].word, "false", NULL}, false, &first, argv, NULL),
+            0);
+        assert_int_equal(args.tls_verify, cases[i].tls_verify);
+        assert_string_equal(argv[first], "false");
+        assert_int_equal(args.tags.count, 0);
+    }
+    free(args.tags.items);
+    args.tags = (struct opt_list){NULL, 0, 0};
+}
+
+static void test_write_out(void **state)
+{
+    static const struct {
+        const char *word;
+        const char *want;
+    } cases[] = {
+        {"--un=auto", "--unpack=auto"},
+        {"--fi", "--file"},
+        {"--file", "--file"},
+        {"--f", "--f"}, /* force or file */
+        {"--xy", "--xy"},
+        {"-n", "-n"},
+        {"x", "x"},
+        {"--keep-fort", "--keep-fort"},
+        {"--", "--"},
+        {"--dry", "--dry"},
+    };
+    char storage[ARRAY_LEN(cases) + 1][32];
+    char *argv[ARRAY_LEN(cases) + 2] = {storage[0]};
+    char *memory = NULL;
+
+    (void)state;
+    strcpy(storage[0], "larder");
+    for (size_t i = 0; i < ARRAY_LEN(cases); i++)
+        argv[i + 1] = strcpy(storage[i + 1], cases[i].word);
+    assert_int_equal(opt_write_out(&set, (int)ARRAY_LEN(cases) + 1, argv, &memory, NULL), 0);
+    for (size_t i = 0; i < ARRAY_LEN(cases); i++)
+        assert_string_equal(argv[i + 1], cases[i].want);
+    free(memory);
 }
 
 static void test_words(void **state)
@@ -137,6 +213,12 @@ static void test_bad(void **state)
         {{"--size", "99999999999T"}, "99999999999T", "200G"},
         {{"--unpack", "maybe"}, "auto|always|never", NULL},
         {{"--unpack", "auto|always"}, "auto|always|never", NULL},
+        {{"--jobs", "many"}, "expected 0 to 10000", NULL},
+        {{"--jobs", "-1"}, "expected 0 to 10000", NULL},
+        {{"--jobs=10001"}, "10001", NULL},
+        {{"--jobs=1x"}, "1x", NULL},
+        {{"--tls-verify=maybe"}, "expected true or false", NULL},
+        {{"--tag", ""}, "empty", NULL},
         {{"--", "x"}, NULL, NULL},
     };
 
@@ -263,10 +345,16 @@ static void test_progress_text(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_values),         cmocka_unit_test(test_unset),
-        cmocka_unit_test(test_words),          cmocka_unit_test(test_bad),
-        cmocka_unit_test(test_choice),         cmocka_unit_test(test_suggest),
-        cmocka_unit_test(test_progress_width), cmocka_unit_test(test_progress_text),
+        cmocka_unit_test(test_values),
+        cmocka_unit_test(test_unset),
+        cmocka_unit_test(test_numbers_and_lists),
+        cmocka_unit_test(test_write_out),
+        cmocka_unit_test(test_words),
+        cmocka_unit_test(test_bad),
+        cmocka_unit_test(test_choice),
+        cmocka_unit_test(test_suggest),
+        cmocka_unit_test(test_progress_width),
+        cmocka_unit_test(test_progress_text),
     };
 
     return cmocka_run_group_tests_name("opt", tests, NULL, NULL);
