@@ -23,8 +23,8 @@ struct oci_index_entry {
     const char *artifact_type;      /* NULL */
     const struct json *annotations; /* NULL; written with sorted keys, as Go writes maps */
 };
-/* Entries in the order given. as_docker: a Docker manifest list (annotations and artifact types
- * are INVAL there). */
+/* Appends to out. Entries in the order given. as_docker: a Docker manifest list (annotations and
+ * artifact types are INVAL there). LIMIT and NOMEM of out. */
 int oci_index_write(const struct oci_index_entry *entries, size_t n, bool as_docker,
                     const struct json *annotations, struct buf *out, struct larder_error *e);
 /* An entry as it stands in an index that was read. */
@@ -35,7 +35,8 @@ void oci_index_entry_of(const struct oci_descriptor *descriptor, struct oci_inde
 int oci_manifest_to_docker(const struct oci_manifest *image, struct buf *out,
                            struct larder_error *e);
 
-/* An artifact's manifest: empty config, layers as given. */
+/* An artifact's manifest: empty config, layers as given, of which the empty blob is one if there
+ * would be none; of the subject only type, digest and size are written. */
 struct oci_artifact_layer {
     const char *media_type;
     struct larder_digest digest;
@@ -46,7 +47,11 @@ int oci_artifact_write(const char *artifact_type, const struct oci_artifact_laye
                        const struct oci_descriptor *subject, const struct json *annotations,
                        struct buf *out, struct larder_error *e);
 #define OCI_EMPTY_DIGEST_HEX "44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a"
+/* The blob "{}", as oras embeds it (image-spec manifest.md, "Guidance for an Empty Descriptor"). */
+#define OCI_EMPTY_DESCRIPTOR                                                          \
+    "{\"mediaType\":\"" OCI_TYPE_EMPTY "\",\"digest\":\"sha256:" OCI_EMPTY_DIGEST_HEX \
+    "\",\"size\":2,\"data\":\"e30=\"}"
 
-/* A string or a whole node as Go writes it (for meta.json's kin too). */
+/* A string or a whole node (objects as Go's maps: sorted) as Go 1.22 and later write it. */
 void go_json_string(struct buf *out, const char *text);
 void go_json_node(struct buf *out, const struct json *node);
