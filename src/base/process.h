@@ -42,5 +42,10 @@ char *process_name(pid_t pid, char *out, size_t out_bytes);
  * killed after timeout_ms (IO; 0: no limit) and when it writes more than out takes (LIMIT).
  */
 struct buf;
+struct slice;
 int process_run(const char *const argv[], int64_t timeout_ms, struct buf *out, struct buf *err,
                 int *ret_status, struct larder_error *e);
+/* The same with input on its stdin and in a process group of its own, all of which is killed then:
+ * what such a program started may hold on to our pipes, or to a terminal. */
+int process_run_input(const char *const argv[], struct slice input, int64_t timeout_ms,
+                      struct buf *out, struct buf *err, int *ret_status, struct larder_error *e);

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* process_run of process.h. */
+/* process_run and process_run_input of process.h. */
 #include "base/process.h"
 
 #include <errno.h>
@@ -8,6 +8,7 @@
 #include <signal.h>
 #include <spawn.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -15,7 +16,9 @@
 #include "base/buf.h"
 #include "base/clock.h"
 #include "base/error.h"
+#include "base/fdio.h"
 #include "base/mem.h"
+#include "base/slice.h"
 
 #define READ_BYTES 4096
 /* How often a child is looked at where the kernel gives no pidfd. */
@@ -70,9 +73,11 @@ static int pipe_make(struct pipe_ends *p)
  * posix_spawn runs no code of ours between fork and exec, and does not copy the page tables of a
  * large parent. Signals are as in a fresh process, whatever this thread blocks. Returns an errno.
  */
-static int spawn(const char *const argv[], const struct pipe_ends *out, const struct pipe_ends *err,
-                 pid_t *ret_pid)
+static int spawn(const char *const argv[], int in, const struct pipe_ends *out,
+                 const struct pipe_ends *err, pid_t *ret_pid)
 {
+    /* With an input: in a group of its own (0: named as the child). */
+    short flags = POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF;
     posix_spawn_file_actions_t actions;
     posix_spawnattr_t attr;
     sigset_t none;
@@ -91,10 +96,15 @@ static int spawn(const char *const argv[], const struct pipe_ends *out, const st
         posix_spawnattr_destroy(&attr);
         return rc;
     }
-    if ((rc = posix_spawnattr_setflags(&attr, POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF)) ||
+    if (in >= 0)
+        flags |= POSIX_SPAWN_SETPGROUP;
+    if ((rc = posix_spawnattr_setflags(&attr, flags)) ||
+        (rc = posix_spawnattr_setpgroup(&attr, 0)) ||
         (rc = posix_spawnattr_setsigmask(&attr, &none)) ||
         (rc = posix_spawnattr_setsigdefault(&attr, &all)) ||
-        (rc = posix_spawn_file_actions_addopen(&actions, STDIN_FILENO, "/dev/null", O_RDONLY, 0)) ||
+        (rc = in >= 0 ? posix_spawn_file_actions_adddup2(&actions, in, STDIN_FILENO)
+                      : posix_spawn_file_actions_addopen(&actions, STDIN_FILENO, "/dev/null",
+                                                         O_RDONLY, 0)) ||
         (rc = posix_spawn_file_actions_adddup2(&actions, out->write, STDOUT_FILENO)) ||
         (rc = posix_spawn_file_actions_adddup2(&actions, err->write, STDERR_FILENO)))
         goto out;
@@ -151,7 +161,8 @@ static void drain(int *fd, struct buf *b, bool tail)
 struct child {
     const char *name;
     pid_t pid;
-    int pidfd; /* -1: the kernel has none */
+    bool is_group; /* of its own */
+    int pidfd;     /* -1: the kernel has none */
     struct pipe_ends out;
     struct pipe_ends err;
 };
@@ -199,7 +210,7 @@ static int attend(struct child *c, int64_t timeout_ms, struct buf *out, struct b
                            (long long)timeout_ms);
     }
     if (got == 0) {
-        kill(c->pid, SIGKILL);
+        kill(c->is_group ? -c->pid : c->pid, SIGKILL);
         do {
             got = waitpid(c->pid, &status, 0);
         } while (got < 0 && errno == EINTR);
@@ -211,17 +222,17 @@ static int attend(struct child *c, int64_t timeout_ms, struct buf *out, struct b
     return rc;
 }
 
-int process_run(const char *const argv[], int64_t timeout_ms, struct buf *out, struct buf *err,
-                int *ret_status, struct larder_error *e)
+static int run(const char *const argv[], int in, int64_t timeout_ms, struct buf *out,
+               struct buf *err, int *ret_status, struct larder_error *e)
 {
-    struct child c = {argv[0], -1, -1, {-1, -1}, {-1, -1}};
+    struct child c = {argv[0], -1, in >= 0, -1, {-1, -1}, {-1, -1}};
     int rc;
 
     if (pipe_make(&c.out) < 0 || pipe_make(&c.err) < 0) {
         rc = error_errno(e, errno, "pipe to program %s", argv[0]);
         goto out;
     }
-    rc = spawn(argv, &c.out, &c.err, &c.pid);
+    rc = spawn(argv, in, &c.out, &c.err, &c.pid);
     if (rc) {
         rc = error_errno(e, rc, "program %s", argv[0]);
         goto out;
@@ -235,4 +246,22 @@ out:
     pipe_close(&c.out);
     pipe_close(&c.err);
     return rc;
+}
+
+int process_run(const char *const argv[], int64_t timeout_ms, struct buf *out, struct buf *err,
+                int *ret_status, struct larder_error *e)
+{
+    return run(argv, -1, timeout_ms, out, err, ret_status, e);
+}
+
+/* A file of memory, not a pipe: nobody has to write while the program reads, and one that reads
+ * nothing does not end us by SIGPIPE. */
+int process_run_input(const char *const argv[], struct slice input, int64_t timeout_ms,
+                      struct buf *out, struct buf *err, int *ret_status, struct larder_error *e)
+{
+    CLEANUP_CLOSE int in = memfd_create("input", MFD_CLOEXEC);
+
+    if (in < 0 || above_stdio(&in) < 0 || fd_pwrite_full(in, input.p, input.n, 0) < 0)
+        return error_errno(e, errno, "input of program %s", argv[0]);
+    return run(argv, in, timeout_ms, out, err, ret_status, e);
 }

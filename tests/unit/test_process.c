@@ -4,6 +4,7 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -135,6 +136,37 @@ static void a_grandchild_does_not_hold_us(void **state __attribute__((unused)))
     buf_done(&out);
 }
 
+static void input_and_group(void **state __attribute__((unused)))
+{
+    static const char *const argv[] = {"sh", "-c", "head -c 3; echo \"<$(cat)>\"", NULL};
+    static const char *const deaf[] = {"true", NULL};
+    /* The grandchild outlives its parent's death by SIGKILL, if nobody kills it. */
+    static const char *const family[] = {"sh", "-c", "sleep 61 & echo $!; wait", NULL};
+    struct larder_error e = LARDER_ERROR_INIT;
+    struct buf out = BUF_INIT(1000);
+    int status = -1;
+
+    assert_int_equal(
+        process_run_input(argv, SLICE_LIT("abcdef\n"), 10000, &out, NULL, &status, NULL), 0);
+    assert_string_equal(out.p, "abc<def>\n");
+    assert_int_equal(process_run_input(deaf, SLICE_LIT("x"), 10000, NULL, NULL, &status, NULL), 0);
+    assert_int_equal(status, 0);
+
+    buf_reset(&out);
+    assert_int_equal(process_run_input(family, SLICE_LIT(""), 300, &out, NULL, &status, &e),
+                     -LARDER_IO);
+    pid_t grandchild = (pid_t)atoi(out.p);
+    assert_true(grandchild > 1);
+    struct process_id id = {.pid = grandchild};
+    for (int i = 0; i < 100 && kill(grandchild, 0) == 0; i++) {
+        if (process_id_of(grandchild, &id, NULL) < 0 || process_check(&id) == PROCESS_DEAD)
+            break;
+        clock_sleep_ns(20 * NS_PER_MS);
+    }
+    assert_true(kill(grandchild, 0) < 0 || process_check(&id) == PROCESS_DEAD);
+    buf_done(&out);
+}
+
 static void no_such_program(void **state __attribute__((unused)))
 {
     static const char *const argv[] = {"no-such-program-here", NULL};
@@ -180,6 +212,7 @@ int main(void)
         cmocka_unit_test(much_output_in_pieces),
         cmocka_unit_test(limits_end_it),
         cmocka_unit_test(a_grandchild_does_not_hold_us),
+        cmocka_unit_test(input_and_group),
         cmocka_unit_test(no_such_program),
         cmocka_unit_test(works_without_stdio),
     };
