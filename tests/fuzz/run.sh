@@ -122,7 +122,7 @@ runs_of() {
     qcow2) echo $(($2 * 200000)) ;;
     format) echo $(($2 * 80000)) ;;
     checksum_file) echo $(($2 * 20000)) ;;
-    entry | ini) echo $(($2 * 8000)) ;;
+    entry | ini | reference) echo $(($2 * 8000)) ;;
     *) echo $(($2 * 2500)) ;;
     esac
 }
@@ -171,6 +171,9 @@ for target in "$@"; do
         # The walk (NEW, REDUCE) says nothing; what ended it, and on which input, does.
         grep -v -e '^#[0-9]' -e '^ *#[0-9]* 0x[0-9a-f]* *(/' "$work/log" | sed 's/^/# /' | tail -40
         echo "not ok $number - $target"
+        # Last, where the end of a long log still shows it: all that it takes to run it again.
+        sed -n -e 's/^SUMMARY: /# &/p' -e 's/^Base64: /# input of '"$target"' in base64: /p' \
+            "$work/log" | tail -2
     fi
 done
 exit "$failed"
