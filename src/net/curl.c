@@ -57,7 +57,7 @@ static size_t on_body(char *data, size_t size, size_t n, void *arg)
 {
     struct conversation *c = arg;
     size_t bytes = size * n;
-    int rc = exchange_body(c->x, data, bytes, c->e);
+    int rc = exchange_body(c->x, data, bytes, false, c->e);
     c->is_cut = rc > 0;
     if (rc == 0)
         rc = exchange_tick(c->x, clock_monotonic_ns(), c->e);

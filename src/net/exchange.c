@@ -15,6 +15,7 @@
 #include "base/fdio.h"
 #include "base/text.h"
 #include "net/netrc.h"
+#include "net/plain.h"
 #include "net/url.h"
 
 /* Pages of errors and redirects are read only to keep the connection. */
@@ -281,13 +282,13 @@ static int other_body(struct exchange *x, const void *data, size_t n)
     return x->body_bytes > enough;
 }
 
-static int deliver(const struct http_request *request, const char *data, size_t n,
+static int deliver(const struct http_request *request, const char *data, size_t n, bool is_in_room,
                    struct larder_error *e)
 {
-    while (n > 0 && request->room) {
+    while (n > 0 && request->room && !is_in_room) {
         size_t space = 0;
         void *to = request->room(request->arg, &space);
-        if (!to || to == data)
+        if (!to)
             break;
         size_t take = n < space ? n : space;
         memcpy(to, data, take);
@@ -300,7 +301,8 @@ static int deliver(const struct http_request *request, const char *data, size_t 
     return n > 0 ? request->body(request->arg, data, n, e) : 0;
 }
 
-int exchange_body(struct exchange *x, const void *data, size_t n, struct larder_error *e)
+int exchange_body(struct exchange *x, const void *data, size_t n, bool is_in_room,
+                  struct larder_error *e)
 {
     const struct http_request *request = x->request;
     if (!x->is_head_done)
@@ -311,7 +313,7 @@ int exchange_body(struct exchange *x, const void *data, size_t n, struct larder_
     if (request->max_body_bytes > 0 && x->body_bytes > request->max_body_bytes)
         return error_set(e, LARDER_LIMIT, "body is larger than %llu bytes",
                          (unsigned long long)request->max_body_bytes);
-    int rc = request->body ? deliver(request, data, n, e) : 0;
+    int rc = request->body ? deliver(request, data, n, is_in_room, e) : 0;
     x->active_ns = clock_monotonic_ns();
     return rc < 0 ? rc : 0;
 }
@@ -375,7 +377,7 @@ int exchange_judge(struct exchange *x, struct larder_error *e)
 int exchange_run(struct exchange *x, struct larder_error *e)
 {
     exchange_begin(x);
-    return curl_run(x, e);
+    return plain_can(x) ? plain_run(x, e) : curl_run(x, e);
 }
 
 void exchange_done(struct exchange *x)

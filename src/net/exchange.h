@@ -15,7 +15,7 @@
 #include "net/header_file.h"
 #include "net/http.h"
 
-struct netrc;
+struct plain_conn;
 
 struct http_client {
     int64_t connect_timeout_ns;
@@ -29,6 +29,9 @@ struct http_client {
     const struct larder_observer *observer;
     bool is_curl_forced;
     struct http_client *next_idle; /* the pool's */
+
+    struct plain_conn
+        *kept[4]; /* open connections of plain.c; more origins are not asked in turn */
 
     /* libcurl's */
     const struct curl_lib *lib; /* NULL until the first request that needs it */
@@ -108,8 +111,10 @@ void exchange_begin(struct exchange *x);
 int exchange_line(struct exchange *x, struct slice line, struct larder_error *e);
 /* Whether the answer's bytes are for the caller's `body`; else only for error_body. */
 bool exchange_is_wanted(const struct exchange *x);
-/* Bytes of the body. 1: enough of a page nobody wants, end the connection. */
-int exchange_body(struct exchange *x, const void *data, size_t n, struct larder_error *e);
+/* Bytes of the body, is_in_room: received where `room` said. 1: enough of a page nobody wants, end
+ * the connection. */
+int exchange_body(struct exchange *x, const void *data, size_t n, bool is_in_room,
+                  struct larder_error *e);
 /* Whether the answer has no body by its kind (RFC 9112 section 6.3). */
 bool exchange_is_bodiless(const struct exchange *x);
 /* Cancel and `tick`, at most every TICK_NS. `now` monotonic */

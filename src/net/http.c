@@ -13,6 +13,7 @@
 #include "base/error.h"
 #include "base/text.h"
 #include "net/exchange.h"
+#include "net/plain.h"
 #include "net/retry.h"
 #include "net/url.h"
 
@@ -131,6 +132,7 @@ void http_client_free(struct http_client *client)
 {
     if (!client)
         return;
+    plain_client_done(client);
     curl_client_done(client);
     for (size_t i = 0; i < client->headers.n; i++)
         explicit_bzero(client->headers.lines[i], strlen(client->headers.lines[i]));

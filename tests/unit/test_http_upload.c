@@ -374,7 +374,7 @@ static void test_pool(void **state)
     sock_start(&s, serve_many, NULL);
     snprintf(pool_url, sizeof(pool_url), "%s", sock_url(&s, "/p"));
     assert_int_equal(http_pool_new(&options, &pool, NULL), 0);
-    memset(ca, 'x', sizeof(ca));
+    memset(ca, 'x', sizeof(ca) - 1);
     struct http_client *a = NULL;
     struct http_client *b = NULL;
     assert_int_equal(http_pool_get(pool, &a, NULL), 0);
