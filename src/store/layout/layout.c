@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 
 #include "base/error.h"
@@ -397,6 +398,14 @@ static int open_layout(struct layout *layout, const char *path, struct larder_er
     return r;
 }
 
+static size_t batch_size(void)
+{
+    struct rlimit limit;
+    if (getrlimit(RLIMIT_NOFILE, &limit) < 0 || limit.rlim_cur / 4 >= LAYOUT_BATCH_BLOBS)
+        return LAYOUT_BATCH_BLOBS;
+    return limit.rlim_cur / 4 + 1;
+}
+
 int layout_open(const char *path, unsigned flags, const struct larder_observer *observer,
                 struct store **ret, struct larder_error *e)
 {
@@ -407,6 +416,7 @@ int layout_open(const char *path, unsigned flags, const struct larder_observer *
     layout->base.ops = &layout_ops;
     layout->base.observer = observer ? observer : &silent;
     layout->is_writable = flags & STORE_OPEN_WRITE;
+    layout->n_batch = batch_size();
     layout->dirfd = layout->workdir = layout->blobs[0] = layout->blobs[1] = -1;
     pthread_mutex_init(&layout->mutex, NULL);
     pthread_cond_init(&layout->settled, NULL);

@@ -22,8 +22,9 @@
 #include "store/store.h"
 
 #define LAYOUT_WORK_NAME ".larder"
-/* A batch: one commit of a journal for this many blobs, with as many files open. */
-#define LAYOUT_BATCH_BLOBS 64
+/* A batch: one commit of a journal for this many blobs; as many files are open meanwhile, which may
+ * be a quarter of all we are allowed. */
+#define LAYOUT_BATCH_BLOBS 256
 #define LAYOUT_BATCH_BYTES (64ULL * 1024 * 1024)
 
 /* A blob that was begun: private to its writer until it is committed, then in the list. */
@@ -42,6 +43,7 @@ struct layout {
     struct store base; /* first: a struct store is cast to it */
     int dirfd;
     bool is_writable;
+    size_t n_batch;
     pthread_mutex_t mutex; /* of all below */
     pthread_cond_t settled;
     int workdir;              /* -1: not opened yet */
