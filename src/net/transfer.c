@@ -38,6 +38,7 @@ struct fetch {
     uint64_t asked_bytes;         /* start of the range asked for; 0: everything */
     uint64_t best_bytes;          /* furthest offset so far */
     unsigned restarts;
+    char *room;        /* given out for bytes to come; NULL */
     bool has_head;     /* of the present answer */
     bool must_restart; /* the answer doesn't fit what we have */
 };
@@ -211,7 +212,20 @@ static int on_body(void *arg, const void *data, size_t n, struct larder_error *e
     if (expected > 0 && n > expected - f->offset)
         return error_set(e, LARDER_MISMATCH, "the server sent more than the expected %llu bytes",
                          (unsigned long long)expected);
-    return feed_bytes(f, data, n, e);
+    if (data != x->room)
+        return feed_bytes(f, data, n, e);
+    x->room = NULL;
+    return feed_commit(f, n, e);
+}
+
+/* Bytes are received where they are hashed and written from. What is wrong when there is no place
+ * (a thread failed, a cancel) feed_bytes() will say. */
+static void *on_room(void *arg, size_t *ret_n)
+{
+    struct fetch *x = arg;
+    x->room = NULL;
+    (void)feed_reserve(&x->feed, &x->room, ret_n, NULL);
+    return x->room;
 }
 
 static int on_tick(void *arg, struct larder_error *e)
@@ -254,6 +268,7 @@ static int attempt(struct fetch *x, struct larder_error *e)
         .no_cache = t->no_cache,
         .head = on_head,
         .body = on_body,
+        .room = on_room,
         .tick = on_tick,
         .arg = x,
     };
