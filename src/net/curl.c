@@ -378,6 +378,44 @@ static enum larder_code classify(CURLcode result, long os_errno, int *ret_errno)
     }
 }
 
+/* What to do about failures of TLS. libcurl tells them apart in words only. */
+static const struct {
+    const char *words;
+    enum larder_code code; /* OK: as classified */
+    const char *hint;
+} tls_failures[] = {
+    {"certificate has expired", LARDER_OK,
+     "check this machine's clock; if it is right, the server needs a new certificate"},
+    {"certificate is not yet valid", LARDER_OK, "check this machine's clock"},
+    {"subject name", LARDER_OK, "the certificate is another host's: check the name in the URL"},
+    {"subjectAltName", LARDER_OK, "the certificate is another host's: check the name in the URL"},
+    {"local issuer certificate", LARDER_OK,
+     "add the certificate of its authority as certs.d/HOST:PORT/ca.crt, or name it as CA file"},
+    {"self-signed certificate", LARDER_OK,
+     "add the certificate of its authority as certs.d/HOST:PORT/ca.crt, or name it as CA file"},
+    {"alert certificate required", LARDER_AUTH,
+     "the server wants a client certificate: certs.d/HOST:PORT/client.cert and client.key"},
+    {"alert bad certificate", LARDER_AUTH, "the server refused the client certificate"},
+    {"alert unknown ca", LARDER_AUTH, "the server does not trust the client certificate"},
+    {"alert handshake failure", LARDER_AUTH,
+     "the server may want a client certificate: certs.d/HOST:PORT/client.cert and client.key"},
+    {"wrong version number", LARDER_OK, "the server may speak http, not https"},
+};
+
+static int tls_hint(const struct http_client *client, int result, struct larder_error *e)
+{
+    for (size_t i = 0; i < ARRAY_LEN(tls_failures); i++) {
+        if (!strstr(e->msg, tls_failures[i].words))
+            continue;
+        if (tls_failures[i].code != LARDER_OK)
+            e->code = tls_failures[i].code;
+        return error_hint(e, "%s", tls_failures[i].hint);
+    }
+    if (result == CURLE_SSL_CERTPROBLEM && client->client_cert)
+        return error_context(e, "client certificate %s", client->client_cert);
+    return -(int)e->code;
+}
+
 static int curl_failure(struct conversation *c, CURLcode result)
 {
     const struct http_client *client = c->x->client;
@@ -392,9 +430,12 @@ static int curl_failure(struct conversation *c, CURLcode result)
     struct buf clean = BUF_INIT(1024);
     text_sanitize(slice_of(text), &clean);
     int rc = error_set(c->e, code, "%s", clean.p ? clean.p : "request failed");
-    if (c->e)
-        c->e->sys_errno = sys_errno;
     buf_done(&clean);
+    if (c->e) {
+        c->e->sys_errno = sys_errno;
+        if (url_is_https(c->x->url))
+            rc = tls_hint(client, (int)result, c->e);
+    }
     return rc;
 }
 
