@@ -63,6 +63,17 @@ int temp_sweep_each(struct larder_store *store, int64_t keep_partial_ns, bool dr
 int blob_publish(struct larder_store *store, struct temp_file *temp,
                  const struct larder_digest *digest, bool *ret_existed, struct larder_error *e);
 
+/*
+ * The same for many at once, in two steps. temps_sync makes the bytes durable: it uses nothing of a
+ * store, so another thread may use the handle meanwhile. blob_publish_synced does the rest: one
+ * fsync of the directory and one wait for the clock in all. Each temp is empty afterwards, or, when
+ * it failed (-code of the first), still to be dropped or kept by the caller.
+ */
+int temps_sync(struct temp_file *const *temps, size_t n, struct larder_error *e);
+int blob_publish_synced(struct larder_store *store, struct temp_file *const *temps,
+                        const struct larder_digest *const *digests, size_t n,
+                        struct larder_error *e);
+
 enum blob_state {
     BLOB_GOOD,    /* fingerprint as recorded */
     BLOB_SUSPECT, /* only ctime-like fields differ */

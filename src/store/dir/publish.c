@@ -52,27 +52,31 @@ static int rename_new(const struct publish *p)
     return 0;
 }
 
-/* The name is ours now: make it last, record it, let the next publisher go on. */
-static int finish(struct publish *p, struct larder_error *e)
+/* Without a memo the next check hashes; nothing is lost. */
+static void record(struct publish *p)
 {
     struct larder_error why = LARDER_ERROR_INIT;
     struct memo memo = {.verified_ns = clock_realtime_ns()};
     struct stat st;
 
+    int r = memo_settle(p->temp->fd, &st, &why);
+    if (r == 0) {
+        memo_fill(&memo, &st);
+        r = memo_write(p->store, p->digest, &memo, &why);
+    }
+    if (r == 0)
+        memo_touch(p->store, p->digest);
+    else
+        store_warn(p->store, "blob %s: not recorded as verified: %s", p->text, why.msg);
+}
+
+/* The name is ours now: make it last, record it, let the next publisher go on. */
+static int finish(struct publish *p, struct larder_error *e)
+{
     p->temp->name[0] = '\0';
     int r = dir_sync(p->dirfd, "blobs", e);
-    if (r == 0) {
-        /* Without a memo the next check hashes; nothing is lost. */
-        int m = memo_settle(p->temp->fd, &st, &why);
-        if (m == 0) {
-            memo_fill(&memo, &st);
-            m = memo_write(p->store, p->digest, &memo, &why);
-        }
-        if (m == 0)
-            memo_touch(p->store, p->digest);
-        else
-            store_warn(p->store, "blob %s: not recorded as verified: %s", p->text, why.msg);
-    }
+    if (r == 0)
+        record(p);
     temp_drop(p->temp);
     return r;
 }
@@ -161,16 +165,22 @@ static int over_existing(struct publish *p, bool *ret_existed, struct larder_err
     return 1;
 }
 
+static int prepare(struct publish *p, struct larder_store *store, struct temp_file *temp,
+                   const struct larder_digest *digest, struct larder_error *e)
+{
+    *p = (struct publish){.store = store, .temp = temp, .digest = digest, .dirfd = -1};
+    larder_digest_format(digest, p->text);
+    larder_digest_hex(digest, p->hex);
+    int r = store_require_writable(store, e);
+    return r < 0 ? r : store_blob_dir(store, digest->alg, &p->dirfd, e);
+}
+
 int blob_publish(struct larder_store *store, struct temp_file *temp,
                  const struct larder_digest *digest, bool *ret_existed, struct larder_error *e)
 {
-    struct publish p = {.store = store, .temp = temp, .digest = digest, .dirfd = -1};
+    struct publish p;
 
-    larder_digest_format(digest, p.text);
-    larder_digest_hex(digest, p.hex);
-    int r = store_require_writable(store, e);
-    if (r == 0)
-        r = store_blob_dir(store, digest->alg, &p.dirfd, e);
+    int r = prepare(&p, store, temp, digest, e);
     if (r < 0)
         return r;
     if (fchmod(temp->fd, 0444) < 0)
@@ -191,4 +201,70 @@ int blob_publish(struct larder_store *store, struct temp_file *temp,
             return r < 0 ? r : 0;
     }
     return error_set(e, LARDER_BUSY, "blob %s: changed by others again and again", p.text);
+}
+
+/* ---- many at once ---- */
+
+/* From so many on one syncfs is cheaper than their fsyncs, each of which flushes the disk's cache,
+ * although it writes what other programs left, too. */
+#define SYNCFS_MIN 8
+
+int temps_sync(struct temp_file *const *temps, size_t n, struct larder_error *e)
+{
+    for (size_t i = 0; i < n; i++) {
+        if (fchmod(temps[i]->fd, 0444) < 0)
+            return error_errno(e, errno, "%s: chmod", temps[i]->name);
+    }
+    if (n >= SYNCFS_MIN && syncfs(temps[0]->fd) == 0)
+        return 0;
+    for (size_t i = 0; i < n; i++) {
+        if (fsync(temps[i]->fd) < 0)
+            return error_errno(e, errno, "%s: fsync", temps[i]->name);
+    }
+    return 0;
+}
+
+/* A name that is free is taken; *ret_is_named. A taken one is judged as by blob_publish. */
+static int name_one(struct publish *p, bool *ret_is_named, struct larder_error *e)
+{
+    bool existed;
+    if (rename_new(p) == 0) {
+        p->temp->name[0] = '\0';
+        *ret_is_named = true;
+        return 0;
+    }
+    if (errno != EEXIST)
+        return error_errno(e, errno, "blob %s: publish", p->text);
+    return blob_publish(p->store, p->temp, p->digest, &existed, e);
+}
+
+int blob_publish_synced(struct larder_store *store, struct temp_file *const *temps,
+                        const struct larder_digest *const *digests, size_t n,
+                        struct larder_error *e)
+{
+    CLEANUP_FREE bool *is_named = calloc(n ? n : 1, sizeof(*is_named));
+    struct publish p;
+    int dirs[2] = {-1, -1};
+    int r = is_named ? 0 : error_nomem(e);
+
+    for (size_t i = 0; r == 0 && i < n; i++) {
+        r = prepare(&p, store, temps[i], digests[i], e);
+        if (r == 0)
+            r = name_one(&p, &is_named[i], e);
+        if (r == 0)
+            dirs[digests[i]->alg == LARDER_DIGEST_SHA512] = p.dirfd;
+    }
+    /* Also after a failure: what has its name keeps it. */
+    for (size_t i = 0; is_named && i < ARRAY_LEN(dirs); i++) {
+        if (dirs[i] >= 0 && dir_sync(dirs[i], "blobs", r == 0 ? e : NULL) < 0)
+            r = r == 0 ? -LARDER_IO : r;
+    }
+    for (size_t i = 0; is_named && i < n; i++) {
+        if (!is_named[i])
+            continue;
+        if (prepare(&p, store, temps[i], digests[i], NULL) == 0)
+            record(&p);
+        temp_drop(temps[i]);
+    }
+    return r;
 }

@@ -67,6 +67,13 @@ bool manifest_has_subject(struct slice bytes)
     return json_node_is_object(json_get(document, "subject"));
 }
 
+bool manifest_subject(struct slice bytes, struct larder_digest *ret)
+{
+    CLEANUP(json_freep) struct json *document = parse(bytes);
+    const char *text = json_get_string(json_get(document, "subject"), "digest");
+    return text && oci_digest_parse(slice_of(text), ret, NULL) == 0;
+}
+
 /* ---- referrers ---- */
 
 struct scan {

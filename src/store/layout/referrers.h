@@ -13,6 +13,7 @@ int manifest_read_extent(const char *where, const struct store_descriptor *manif
 /* By the bytes alone; out holds OCI_MEDIA_TYPE_BYTES, "" when they are no manifest. */
 void manifest_media_type(struct slice bytes, char *out);
 bool manifest_has_subject(struct slice bytes);
+bool manifest_subject(struct slice bytes, struct larder_digest *ret);
 
 /*
  * An index of what refers to subject: manifests with an entry, or in an index with an entry, whose

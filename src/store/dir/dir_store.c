@@ -1,0 +1,745 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * larder's own store by the interface of all stores (store/store.h).
+ *
+ *   manifests and blobs          blobs of the store
+ *   refs/oci/<name>              a plain ref to a manifest; gc keeps all below it (roots.h)
+ *   refs/referrer/<subject>/<digest>  a manifest with that subject: kept while the subject is
+ *
+ * A struct larder_store serves one thread: lanes share a handle of our own under a mutex, and write
+ * bytes without it. Small blobs wait, written, until there are enough to publish them together.
+ *
+ * Nothing but its last use protects a blob from gc until a ref is there. So what this handle
+ * promised (found or published) is looked at once more, with locks/gc held, before a ref is made.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "base/error.h"
+#include "base/fdio.h"
+#include "store/dir/blob.h"
+#include "store/dir/ref.h"
+#include "store/layout/referrers.h"
+#include "store/roots.h"
+#include "store/store.h"
+
+#define REF_PREFIX      "oci/"
+#define REFERRER_PREFIX "referrer/"
+/* Smaller ones are fetched again rather than gone on with. */
+#define PARTIAL_BYTES_MIN (1024UL * 1024)
+#define BATCH_BLOBS       64
+#define BATCH_BYTES       (64ULL * 1024 * 1024)
+
+struct dir_blob {
+    struct dir_blob *next;
+    struct larder_digest digest;
+    uint64_t size_bytes;
+    struct temp_file temp;
+    bool is_partial;
+    bool is_taken; /* some lane publishes it now */
+};
+
+struct dir_store {
+    struct store base; /* first: a struct store is cast to it */
+    bool is_writable;
+    pthread_mutex_t mutex; /* of all below */
+    pthread_cond_t settled;
+    struct larder_store *store;
+    struct dir_blob *list; /* committed, not published yet */
+    size_t n_waiting;
+    uint64_t waiting_bytes;
+    struct digest_set promised; /* since the last ref */
+    struct larder_error failure;
+};
+
+static struct dir_store *dir_of(struct store *s)
+{
+    return (struct dir_store *)(void *)s;
+}
+
+static struct dir_store *lock_dir(struct store *s)
+{
+    struct dir_store *d = dir_of(s);
+    pthread_mutex_lock(&d->mutex);
+    return d;
+}
+
+static int unlock_dir(struct dir_store *d, int result)
+{
+    pthread_mutex_unlock(&d->mutex);
+    return result;
+}
+
+/* ---- looking ---- */
+
+static struct dir_blob *find_waiting(struct dir_store *d, const struct larder_digest *digest)
+{
+    struct dir_blob *b = d->list;
+    while (b && !larder_digest_equal(&b->digest, digest))
+        b = b->next;
+    return b;
+}
+
+static int check_size(struct dir_store *d, const struct store_descriptor *blob, uint64_t size_bytes,
+                      struct larder_error *e)
+{
+    char text[LARDER_DIGEST_TEXT_BYTES];
+    if (blob->size_bytes == size_bytes)
+        return 1;
+    return error_set(e, LARDER_CORRUPT, "%s: blob %s: %llu bytes, expected %llu", d->base.name,
+                     larder_digest_format(&blob->digest, text), (unsigned long long)size_bytes,
+                     (unsigned long long)blob->size_bytes);
+}
+
+/* With the mutex: 1, 0 or negative. A blob of bad bytes goes to quarantine, and is not there. */
+static int has(struct dir_store *d, const struct store_descriptor *blob, struct larder_error *e)
+{
+    struct larder_error why = LARDER_ERROR_INIT;
+    enum blob_state state = BLOB_MISSING;
+    struct stat st;
+    if (find_waiting(d, &blob->digest))
+        return 1;
+    int r = blob_check(d->store, &blob->digest, &state, &st, NULL, e);
+    if (r < 0)
+        return r;
+    if (state == BLOB_MISSING || state == BLOB_MARKED)
+        return 0;
+    if (state == BLOB_UNSURE) {
+        r = larder_blob_verify(d->store, &blob->digest, LARDER_VERIFY_DEEP, &why);
+        if (r == -LARDER_CORRUPT || r == -LARDER_NOENT)
+            return 0;
+        if (r < 0 && e)
+            *e = why;
+        if (r < 0)
+            return r;
+    }
+    memo_touch(d->store, &blob->digest);
+    r = check_size(d, blob, (uint64_t)st.st_size, e);
+    if (r == 1 && d->is_writable && digest_set_add(&d->promised, &blob->digest, e) < 0)
+        return -LARDER_NOMEM;
+    return r;
+}
+
+static int dir_blob_has(struct store *s, const struct store_descriptor *blob,
+                        struct larder_error *e)
+{
+    struct dir_store *d = lock_dir(s);
+    return unlock_dir(d, has(d, blob, e));
+}
+
+static int dir_flush(struct store *s, struct larder_error *e);
+
+static int open_blob(struct store *s, const struct larder_digest *digest, int *ret_fd,
+                     struct stat *ret_st, struct larder_error *e)
+{
+    struct dir_store *d = lock_dir(s);
+    bool is_waiting = find_waiting(d, digest);
+    unlock_dir(d, 0);
+    int r = is_waiting ? dir_flush(s, e) : 0;
+    if (r < 0)
+        return r;
+    CLEANUP_CLOSE int fd = -1;
+    lock_dir(s);
+    r = unlock_dir(d, larder_blob_open(d->store, digest, &fd, e));
+    if (r < 0)
+        return r;
+    if (fstat(fd, ret_st) < 0)
+        return error_errno(e, errno, "%s", s->name);
+    *ret_fd = TAKE_FD(fd);
+    return 0;
+}
+
+static int dir_blob_extent(struct store *s, const struct store_descriptor *blob,
+                           struct store_extent *ret, struct larder_error *e)
+{
+    CLEANUP_CLOSE int fd = -1;
+    struct stat st;
+    int r = open_blob(s, &blob->digest, &fd, &st, e);
+    if (r == 0)
+        r = check_size(dir_of(s), blob, (uint64_t)st.st_size, e);
+    if (r < 0)
+        return r;
+    *ret = (struct store_extent){TAKE_FD(fd), 0, blob->size_bytes};
+    return 0;
+}
+
+/* ---- writing blobs ---- */
+
+static int open_temp(struct dir_store *d, struct dir_blob *blob, struct larder_error *e)
+{
+    char key[LARDER_DIGEST_TEXT_BYTES + 8], hex[LARDER_DIGEST_TEXT_BYTES];
+    struct larder_error why = LARDER_ERROR_INIT;
+    int r = -LARDER_BUSY;
+    if (blob->size_bytes >= PARTIAL_BYTES_MIN) {
+        snprintf(key, sizeof(key), "oci-%s-%s", larder_digest_alg_name(blob->digest.alg),
+                 larder_digest_hex(&blob->digest, hex));
+        r = partial_open(d->store, key, &blob->temp, &why);
+        blob->is_partial = r == 0;
+    }
+    /* Somebody else fetches the same: both do, and one is dropped. */
+    if (r == -LARDER_BUSY)
+        return temp_open(d->store, &blob->temp, e);
+    if (r < 0 && e)
+        *e = why;
+    return r;
+}
+
+static int begin(struct dir_store *d, struct dir_blob *blob, struct blob_writer *ret,
+                 struct larder_error *e)
+{
+    struct stat st;
+    int r = open_temp(d, blob, e);
+    if (r < 0)
+        return r;
+    int failed = fstat(blob->temp.fd, &st);
+    if (failed == 0 && (uint64_t)st.st_size > blob->size_bytes) {
+        st.st_size = 0;
+        failed = ftruncate(blob->temp.fd, 0);
+    }
+    if (failed < 0) {
+        r = error_errno(e, errno, "%s: temporary", d->base.name);
+        temp_drop(&blob->temp);
+        return r;
+    }
+    *ret = (struct blob_writer){blob->temp.fd, 0, (uint64_t)st.st_size, blob};
+    return 0;
+}
+
+static int dir_blob_begin(struct store *s, const struct store_descriptor *descriptor,
+                          struct blob_writer *ret, bool *ret_exists, struct larder_error *e)
+{
+    if (!dir_of(s)->is_writable)
+        return error_set(e, LARDER_DENIED, "%s: opened for reading only", s->name);
+    struct dir_blob *blob = calloc(1, sizeof(*blob));
+    if (!blob)
+        return error_nomem(e);
+    blob->digest = descriptor->digest;
+    blob->size_bytes = descriptor->size_bytes;
+    blob->temp = TEMP_FILE_INIT;
+    struct dir_store *d = lock_dir(s);
+    int r = has(d, descriptor, e);
+    bool is_new = r == 0;
+    *ret_exists = r == 1;
+    if (is_new)
+        r = begin(d, blob, ret, e);
+    if (!is_new || r < 0)
+        free(blob);
+    return unlock_dir(d, r < 0 ? r : 0);
+}
+
+static void drop_blob(struct dir_blob *blob, bool keep)
+{
+    struct stat st;
+    if (keep && blob->is_partial && fstat(blob->temp.fd, &st) == 0 && st.st_size > 0)
+        temp_keep(&blob->temp);
+    else
+        temp_drop(&blob->temp);
+    free(blob);
+}
+
+static void dir_blob_abort(struct store *s, struct blob_writer *writer, bool keep)
+{
+    (void)s;
+    if (writer->private)
+        drop_blob(writer->private, keep);
+    *writer = (struct blob_writer){-1, 0, 0, NULL};
+}
+
+struct batch {
+    struct dir_blob *blobs[BATCH_BLOBS];
+    struct temp_file *temps[BATCH_BLOBS];
+    const struct larder_digest *digests[BATCH_BLOBS];
+    size_t n;
+};
+
+/* With the mutex held: what waits, up to a batch. */
+static void take_batch(struct dir_store *d, struct batch *batch)
+{
+    batch->n = 0;
+    for (struct dir_blob *b = d->list; b && batch->n < BATCH_BLOBS; b = b->next) {
+        if (b->is_taken)
+            continue;
+        b->is_taken = true;
+        batch->blobs[batch->n] = b;
+        batch->temps[batch->n] = &b->temp;
+        batch->digests[batch->n++] = &b->digest;
+        d->n_waiting--;
+        d->waiting_bytes -= b->size_bytes;
+    }
+}
+
+static void forget_batch(struct dir_store *d, const struct batch *batch)
+{
+    for (size_t i = 0; i < batch->n; i++) {
+        struct dir_blob **at = &d->list;
+        while (*at != batch->blobs[i])
+            at = &(*at)->next;
+        *at = batch->blobs[i]->next;
+        drop_blob(batch->blobs[i], true); /* published ones have neither name nor descriptor left */
+    }
+}
+
+/* Without the mutex: others go on while the disk writes. */
+static int publish_batch(struct dir_store *d, const struct batch *batch, struct larder_error *e)
+{
+    struct larder_error why = LARDER_ERROR_INIT;
+    CLEANUP_CLOSE int lock = -1;
+    int r = temps_sync(batch->temps, batch->n, &why);
+    pthread_mutex_lock(&d->mutex);
+    if (r == 0)
+        r = store_lock(d->store, "gc", false, true, &lock, &why);
+    if (r == 0)
+        r = blob_publish_synced(d->store, batch->temps, batch->digests, batch->n, &why);
+    for (size_t i = 0; r == 0 && i < batch->n; i++)
+        r = digest_set_add(&d->promised, batch->digests[i], &why);
+    if (r < 0 && d->failure.code == LARDER_OK)
+        d->failure = why; /* others may have been told that the blob is there */
+    forget_batch(d, batch);
+    pthread_cond_broadcast(&d->settled);
+    pthread_mutex_unlock(&d->mutex);
+    if (r < 0 && e)
+        *e = why;
+    return r;
+}
+
+static int dir_blob_commit(struct store *s, const struct store_descriptor *descriptor,
+                           struct blob_writer *writer, struct larder_error *e)
+{
+    struct dir_blob *blob = writer->private;
+    struct batch batch = {.n = 0};
+    struct stat st;
+    if (fstat(blob->temp.fd, &st) < 0)
+        return error_errno(e, errno, "%s: temporary", s->name);
+    if ((uint64_t)st.st_size != descriptor->size_bytes)
+        return check_size(dir_of(s), descriptor, (uint64_t)st.st_size, e);
+    *writer = (struct blob_writer){-1, 0, 0, NULL};
+    struct dir_store *d = lock_dir(s);
+    blob->next = d->list;
+    d->list = blob;
+    d->n_waiting++;
+    d->waiting_bytes += blob->size_bytes;
+    if (d->n_waiting >= BATCH_BLOBS || d->waiting_bytes >= BATCH_BYTES)
+        take_batch(d, &batch);
+    unlock_dir(d, 0);
+    return batch.n > 0 ? publish_batch(d, &batch, e) : 0;
+}
+
+static int dir_flush(struct store *s, struct larder_error *e)
+{
+    struct batch batch;
+    int r = 0;
+    struct dir_store *d = dir_of(s);
+    do {
+        lock_dir(s);
+        take_batch(d, &batch);
+        unlock_dir(d, 0);
+        if (batch.n > 0)
+            r = publish_batch(d, &batch, e);
+    } while (r == 0 && batch.n > 0);
+    lock_dir(s);
+    while (d->list && r == 0)
+        pthread_cond_wait(&d->settled, &d->mutex);
+    if (d->failure.code != LARDER_OK) {
+        r = -(int)d->failure.code;
+        if (e)
+            *e = d->failure;
+    }
+    return unlock_dir(d, r);
+}
+
+/* gc takes what no ref keeps. */
+static int dir_blob_remove(struct store *s, const struct larder_digest *digest,
+                           struct larder_error *e)
+{
+    (void)digest;
+    return error_set(e, LARDER_UNSUPPORTED, "%s: blobs are removed by gc only", s->name);
+}
+
+/* ---- refs ---- */
+
+static int ref_name(const char *ref, struct buf *out, struct larder_error *e)
+{
+    if (!ref || !*ref)
+        return error_set(e, LARDER_INVAL, "store: expected a name behind it");
+    buf_printf(out, "%s%s", REF_PREFIX, ref);
+    return buf_failed(out, e);
+}
+
+static bool read_descriptor(const struct json *document, struct store_descriptor *ret)
+{
+    return index_json_entry(json_get(document, "descriptor"), "", ret, NULL) == 0;
+}
+
+static int dir_resolve(struct store *s, const char *ref, struct store_descriptor *ret,
+                       struct larder_error *e)
+{
+    struct buf name = BUF_INIT(4096);
+    CLEANUP(json_freep) struct json *document = NULL;
+    int r = ref_name(ref, &name, e);
+    if (r == 0) {
+        struct dir_store *d = lock_dir(s);
+        r = unlock_dir(d, ref_read(d->store, name.p, &document, e));
+    }
+    buf_done(&name);
+    if (r == 0 && !read_descriptor(document, ret))
+        return error_set(e, LARDER_CORRUPT, "%s: ref %s%s has no descriptor", s->name, REF_PREFIX,
+                         ref);
+    return r;
+}
+
+struct naming {
+    int (*fn)(void *arg, const char *ref);
+    void *arg;
+};
+
+static int name_one(void *arg, const char *name)
+{
+    const struct naming *naming = arg;
+    return naming->fn(naming->arg, name + strlen(REF_PREFIX));
+}
+
+static int dir_each_ref(struct store *s, int (*fn)(void *arg, const char *ref), void *arg,
+                        struct larder_error *e)
+{
+    struct naming naming = {fn, arg};
+    struct dir_store *d = lock_dir(s);
+    return unlock_dir(d, ref_each(d->store, REF_PREFIX, name_one, &naming, e));
+}
+
+static int dir_remove_ref(struct store *s, const char *ref, struct larder_error *e)
+{
+    struct buf name = BUF_INIT(4096);
+    int r = ref_name(ref, &name, e);
+    if (r == 0) {
+        struct dir_store *d = lock_dir(s);
+        r = unlock_dir(d, ref_remove(d->store, name.p, e));
+    }
+    buf_done(&name);
+    return r;
+}
+
+/* ---- manifests ---- */
+
+static int read_manifest(void *arg, const struct store_descriptor *manifest, struct buf *out,
+                         struct larder_error *e)
+{
+    struct store *s = arg;
+    struct dir_store *d = dir_of(s);
+    CLEANUP_CLOSE int fd = -1;
+    struct stat st;
+    int r = open_blob(s, &manifest->digest, &fd, &st, e);
+    if (r < 0)
+        return r;
+    r = manifest_read_extent(s->name, manifest, &(struct store_extent){fd, 0, (uint64_t)st.st_size},
+                             out, e);
+    if (r == -LARDER_CORRUPT && d->is_writable) {
+        lock_dir(s); /* to quarantine, if it is the bytes and not the descriptor */
+        (void)!larder_blob_verify(d->store, &manifest->digest, LARDER_VERIFY_DEEP, NULL);
+        unlock_dir(d, 0);
+    }
+    return r;
+}
+
+static int dir_manifest_get(struct store *s, const char *ref, const struct larder_digest *digest,
+                            struct buf *out, struct store_descriptor *ret, struct larder_error *e)
+{
+    struct store_descriptor manifest = {0};
+    if (digest)
+        manifest.digest = *digest;
+    int r = digest ? 0 : dir_resolve(s, ref, &manifest, e);
+    size_t before = out->n;
+    if (r == 0)
+        r = read_manifest(s, &manifest, out, e);
+    if (r < 0)
+        return r;
+    struct slice bytes = {out->p + before, out->n - before};
+    manifest.size_bytes = bytes.n;
+    if (!manifest.media_type[0])
+        manifest_media_type(bytes, manifest.media_type);
+    *ret = manifest;
+    return 0;
+}
+
+/* With locks/gc held: everything promised is there still. */
+static int check_promises(struct dir_store *d, struct larder_error *e)
+{
+    digest_set_sort(&d->promised);
+    for (size_t i = 0; i < d->promised.count; i++) {
+        const struct larder_digest *digest = &d->promised.digests[i];
+        char hex[LARDER_DIGEST_TEXT_BYTES];
+        struct stat st;
+        int dirfd = -1;
+        int r = store_blob_dir(d->store, digest->alg, &dirfd, e);
+        if (r < 0)
+            return r;
+        if (fstatat(dirfd, larder_digest_hex(digest, hex), &st, AT_SYMLINK_NOFOLLOW) == 0)
+            continue;
+        error_set(e, LARDER_BUSY, "%s: blob %s: removed by somebody before the ref was made",
+                  d->base.name, larder_digest_format(digest, hex));
+        error_hint(e, "run it again");
+        return -LARDER_BUSY;
+    }
+    return 0;
+}
+
+static int set_refs(struct dir_store *d, const struct store_descriptor *manifest,
+                    const char *const *refs, size_t n_refs, struct larder_error *e)
+{
+    CLEANUP_CLOSE int lock = -1;
+    int r = store_lock(d->store, "gc", false, true, &lock, e);
+    if (r == 0)
+        r = check_promises(d, e);
+    for (size_t i = 0; r == 0 && i < n_refs; i++) {
+        struct buf name = BUF_INIT(4096);
+        r = ref_name(refs[i], &name, e);
+        if (r == 0)
+            r = larder_ref_set(d->store, name.p, &manifest->digest, manifest->media_type, e);
+        buf_done(&name);
+    }
+    if (r == 0 && n_refs > 0)
+        d->promised.count = 0;
+    return r;
+}
+
+/* "referrer/sha256-<subject>/sha256-<digest>"; digest NULL: the part before it. */
+static void referrer_name(const struct larder_digest *subject, const struct larder_digest *digest,
+                          struct buf *out)
+{
+    char hex[LARDER_DIGEST_TEXT_BYTES];
+    buf_printf(out, REFERRER_PREFIX "%s-%s/", larder_digest_alg_name(subject->alg),
+               larder_digest_hex(subject, hex));
+    if (digest)
+        buf_printf(out, "%s-%s", larder_digest_alg_name(digest->alg),
+                   larder_digest_hex(digest, hex));
+}
+
+static int set_referrer(struct dir_store *d, const struct store_descriptor *manifest,
+                        const struct larder_digest *subject, struct larder_error *e)
+{
+    struct buf name = BUF_INIT(4096);
+    referrer_name(subject, &manifest->digest, &name);
+    int r = buf_failed(&name, e);
+    if (r == 0)
+        r = larder_ref_set(d->store, name.p, &manifest->digest, manifest->media_type, e);
+    buf_done(&name);
+    return r;
+}
+
+static int put_bytes(struct store *s, const struct store_descriptor *manifest, struct slice bytes,
+                     struct larder_error *e)
+{
+    struct blob_writer writer;
+    bool exists = false;
+    int r = dir_blob_begin(s, manifest, &writer, &exists, e);
+    if (r < 0 || exists)
+        return r;
+    if (ftruncate(writer.fd, 0) < 0 || fd_pwrite_full(writer.fd, bytes.p, bytes.n, 0) < 0)
+        r = error_errno(e, errno, "%s: manifest", s->name);
+    if (r == 0)
+        r = dir_blob_commit(s, manifest, &writer, e);
+    if (r < 0)
+        dir_blob_abort(s, &writer, false);
+    return r;
+}
+
+static int dir_manifest_put(struct store *s, const struct store_descriptor *manifest,
+                            struct slice bytes, const char *const *refs, size_t n_refs,
+                            struct larder_error *e)
+{
+    struct larder_digest subject;
+    bool has_subject = manifest_subject(bytes, &subject);
+    int r = put_bytes(s, manifest, bytes, e);
+    if (r < 0 || (n_refs == 0 && !has_subject))
+        return r;
+    r = dir_flush(s, e);
+    if (r < 0)
+        return r;
+    struct dir_store *d = lock_dir(s);
+    if (has_subject)
+        r = set_referrer(d, manifest, &subject, e);
+    if (r == 0 && n_refs > 0)
+        r = set_refs(d, manifest, refs, n_refs, e);
+    return unlock_dir(d, r);
+}
+
+struct collecting {
+    struct dir_store *d;
+    const struct larder_digest *only; /* NULL: all */
+    struct json *entries;
+    char **names; /* of refs that go */
+    size_t n, cap;
+    struct larder_error *e;
+};
+
+static int collect_name(void *arg, const char *name)
+{
+    struct collecting *c = arg;
+    struct store_descriptor found;
+    CLEANUP(json_freep) struct json *document = NULL;
+    if (ref_read(c->d->store, name, &document, NULL) < 0 || !read_descriptor(document, &found) ||
+        !larder_digest_equal(&found.digest, c->only))
+        return 0;
+    if (c->n == c->cap) {
+        size_t cap = c->cap ? c->cap * 2 : 16;
+        char **bigger = reallocarray(c->names, cap, sizeof(*bigger));
+        if (!bigger)
+            return error_nomem(c->e);
+        c->names = bigger;
+        c->cap = cap;
+    }
+    c->names[c->n] = strdup(name);
+    return c->names[c->n] ? (c->n++, 0) : error_nomem(c->e);
+}
+
+/* The refs that point to it; gc takes the rest. */
+static int dir_manifest_remove(struct store *s, const struct larder_digest *digest,
+                               struct larder_error *e)
+{
+    char text[LARDER_DIGEST_TEXT_BYTES];
+    struct dir_store *d = lock_dir(s);
+    struct collecting c = {.d = d, .only = digest, .e = e};
+    int r = ref_each(d->store, REF_PREFIX, collect_name, &c, e);
+    if (r == 0)
+        r = ref_each(d->store, REFERRER_PREFIX, collect_name, &c, e);
+    if (r == 0 && c.n == 0)
+        r = error_set(e, LARDER_NOENT, "%s: no ref to %s", s->name,
+                      larder_digest_format(digest, text));
+    for (size_t i = 0; r == 0 && i < c.n; i++) {
+        r = ref_remove(d->store, c.names[i], e);
+        if (r == -LARDER_NOENT)
+            r = 0;
+    }
+    for (size_t i = 0; i < c.n; i++)
+        free(c.names[i]);
+    free(c.names);
+    return unlock_dir(d, r);
+}
+
+static int collect_entry(void *arg, const char *name)
+{
+    struct collecting *c = arg;
+    CLEANUP(json_freep) struct json *document = NULL;
+    struct larder_error why = LARDER_ERROR_INIT;
+    int r = ref_read(c->d->store, name, &document, &why);
+    if (r == -LARDER_NOENT)
+        return 0;
+    if (r < 0 && c->e)
+        *c->e = why;
+    if (r < 0)
+        return r;
+    const struct json *descriptor = json_get(document, "descriptor");
+    if (json_node_is_object(descriptor) && json_append(c->entries, json_share(descriptor)) < 0)
+        return error_nomem(c->e);
+    return 0;
+}
+
+/* An index of what may refer to subject, as a layout has it. */
+static int collect_referrers(struct dir_store *d, const struct larder_digest *subject,
+                             struct json **ret, struct larder_error *e)
+{
+    char tag[128];
+    struct buf prefix = BUF_INIT(4096), fallback = BUF_INIT(4096);
+    struct collecting c = {.d = d, .entries = json_new_array(), .e = e};
+    referrer_name(subject, NULL, &prefix);
+    buf_printf(&fallback, "%s%s", REF_PREFIX, oci_referrers_tag(subject, tag));
+    int r = c.entries ? buf_failed(&prefix, e) : error_nomem(e);
+    if (r == 0)
+        r = buf_failed(&fallback, e);
+    if (r == 0)
+        r = ref_each(d->store, prefix.p, collect_entry, &c, e);
+    if (r == 0)
+        r = collect_entry(&c, fallback.p);
+    buf_done(&prefix);
+    buf_done(&fallback);
+    if (r == 0)
+        r = index_json_new(ret, e);
+    if (r == 0 && json_set(*ret, "manifests", TAKE_PTR(c.entries)) < 0)
+        r = error_nomem(e);
+    json_free(c.entries);
+    return r;
+}
+
+static int dir_referrers(struct store *s, const struct larder_digest *subject,
+                         const char *artifact_type, struct buf *out, struct larder_error *e)
+{
+    const struct index_json_reader reader = {read_manifest, s};
+    CLEANUP(json_freep) struct json *index = NULL;
+    struct dir_store *d = lock_dir(s);
+    int r = unlock_dir(d, collect_referrers(d, subject, &index, e));
+    return r < 0 ? r : index_json_referrers(index, &reader, subject, artifact_type, out, e);
+}
+
+/* ---- opening ---- */
+
+static void dir_close(struct store *s)
+{
+    struct dir_store *d = dir_of(s);
+    /* Finished blobs are good for the next run. */
+    if (d->list)
+        (void)dir_flush(s, NULL);
+    while (d->list) {
+        struct dir_blob *blob = d->list;
+        d->list = blob->next;
+        drop_blob(blob, true);
+    }
+    larder_store_close(d->store);
+    digest_set_done(&d->promised);
+    pthread_cond_destroy(&d->settled);
+    pthread_mutex_destroy(&d->mutex);
+    free(s->name);
+    free(d);
+}
+
+static const struct store_ops dir_ops = {
+    .transport = "store",
+    .resolve = dir_resolve,
+    .each_ref = dir_each_ref,
+    .remove_ref = dir_remove_ref,
+    .manifest_get = dir_manifest_get,
+    .manifest_has = dir_blob_has,
+    .manifest_put = dir_manifest_put,
+    .manifest_remove = dir_manifest_remove,
+    .referrers = dir_referrers,
+    .blob_has = dir_blob_has,
+    .blob_extent = dir_blob_extent,
+    .blob_begin = dir_blob_begin,
+    .blob_commit = dir_blob_commit,
+    .blob_abort = dir_blob_abort,
+    .blob_remove = dir_blob_remove,
+    .flush = dir_flush,
+    .close = dir_close,
+};
+
+int dir_store_open(struct larder_store *handle, unsigned flags, struct store **ret,
+                   struct larder_error *e)
+{
+    struct larder_store_options options = LARDER_STORE_OPTIONS_INIT;
+    struct dir_store *d = calloc(1, sizeof(*d));
+    if (!d)
+        return error_nomem(e);
+    d->base.ops = &dir_ops;
+    d->base.observer = store_observer(handle);
+    d->is_writable = flags & STORE_OPEN_WRITE;
+    pthread_mutex_init(&d->mutex, NULL);
+    pthread_cond_init(&d->settled, NULL);
+    /* Lanes must not call the observer of the caller's thread: this handle has none. */
+    if (store_is_read_only(handle))
+        options.flags |= LARDER_STORE_READ_ONLY;
+    int r = d->is_writable ? store_require_writable(handle, e) : 0;
+    if (r == 0 && asprintf(&d->base.name, "store %s", larder_store_path(handle)) < 0) {
+        d->base.name = NULL;
+        r = error_nomem(e);
+    }
+    if (r == 0)
+        r = larder_store_open(larder_store_path(handle), &options, &d->store, e);
+    if (r < 0) {
+        dir_close(&d->base);
+        return r;
+    }
+    *ret = &d->base;
+    return 0;
+}
