@@ -20,6 +20,7 @@ struct remote_options {
     const struct larder_registry_options *options; /* borrowed */
     struct auth *auth;                             /* shared; NULL: registry_open makes its own */
     const struct larder_observer *observer;
+    int64_t retry_wait_ns; /* first wait before trying again, doubled each time; 0: 500 ms */
 };
 
 /* Ping with the credentials at hand: GET /v2/ (login). AUTH, UNREACHABLE, PROTO (no registry). */

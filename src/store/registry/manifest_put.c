@@ -1,0 +1,176 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Storing and deleting manifests. */
+#include <stdio.h>
+#include <string.h>
+
+#include "base/error.h"
+#include "oci/manifest.h"
+#include "store/registry/session.h"
+
+#define PATH_BYTES (16 + LARDER_DIGEST_TEXT_BYTES + OCI_TAG_MAX_BYTES)
+
+static bool is_same_there(struct registry *r, const char *tag,
+                          const struct store_descriptor *manifest, struct larder_digest *ret)
+{
+    struct store_descriptor found;
+    if (registry_resolve(&r->store, tag, &found, NULL) < 0)
+        return false;
+    *ret = found.digest;
+    return larder_digest_equal(&found.digest, &manifest->digest);
+}
+
+/*
+ * A tag that can't be changed refuses even what it has (with 400, 403, 405, 409 or 412, by
+ * registry): then it is as wanted.
+ */
+static int put_refused(struct registry *r, const struct call *c,
+                       const struct store_descriptor *manifest, struct larder_error *e)
+{
+    struct larder_digest found = {0};
+    char text[LARDER_DIGEST_TEXT_BYTES];
+    int status = c->response.status;
+    bool may_be_fixed = status == 400 || status == 403 || status == 405 || status == 409 ||
+                        status == 412 || call_is_transient(status);
+    if (c->tag && may_be_fixed && is_same_there(r, c->tag, manifest, &found))
+        return 0;
+    bool says_fixed = status == 409 || status == 412 || call_says(c, "immutable") ||
+                      call_says(c, "already exist") || call_says(c, "cannot be overwritten");
+    if (c->tag && says_fixed && found.alg != LARDER_DIGEST_NONE)
+        return call_fail(r, c, LARDER_EXIST, e, "the tag can't be changed and points to %s",
+                         larder_digest_format(&found, text));
+    return call_refused(r, c, e);
+}
+
+static int put_accepted(struct registry *r, const struct call *c,
+                        const struct store_descriptor *manifest, bool *ret_has_subject,
+                        struct larder_error *e)
+{
+    struct larder_digest said;
+    char said_text[LARDER_DIGEST_TEXT_BYTES];
+    char text[LARDER_DIGEST_TEXT_BYTES];
+    int rc = call_digest(r, c, &said, e);
+    if (rc < 0)
+        return rc;
+    if (said.alg == manifest->digest.alg && !larder_digest_equal(&said, &manifest->digest))
+        return call_fail(r, c, LARDER_MISMATCH, e, "the registry stored it as %s, expected %s",
+                         larder_digest_format(&said, said_text),
+                         larder_digest_format(&manifest->digest, text));
+    *ret_has_subject = http_response_header(&c->response, "OCI-Subject", 0).n > 0;
+    return 0;
+}
+
+int manifest_put_one(struct registry *r, const char *reference, bool is_tag,
+                     const struct store_descriptor *manifest, struct slice bytes,
+                     bool *ret_has_subject, struct larder_error *e)
+{
+    char path[PATH_BYTES];
+    const struct http_header type = {"Content-Type", manifest->media_type};
+    const struct http_upload upload = {.data = bytes.p, .n = bytes.n, .fd = -1};
+    struct call c = {
+        .peer = registry_primary(r),
+        .path = path,
+        .actions = "pull,push",
+        .tag = is_tag ? reference : NULL,
+        .digest = is_tag ? NULL : reference,
+        .request = {.method = HTTP_PUT, .headers = &type, .n_headers = 1, .upload = &upload},
+    };
+    snprintf(path, sizeof(path), "manifests/%s", reference);
+    int rc = call_run(r, &c, e);
+    int status = c.response.status;
+    if (rc == 0 && (status == 201 || status == 202 || status == 204))
+        rc = put_accepted(r, &c, manifest, ret_has_subject, e);
+    else if (rc == 0 && status == 200 &&
+             http_response_header(&c.response, "Docker-Content-Digest", 0).n > 0)
+        rc = put_accepted(r, &c, manifest, ret_has_subject, e);
+    else if (rc == 0)
+        rc = put_refused(r, &c, manifest, e);
+    call_done(&c);
+    return rc;
+}
+
+/* Lists it where its subject's referrers are looked for, when the registry does not do so. */
+static int put_subject(struct registry *r, const struct store_descriptor *manifest,
+                       struct slice bytes, struct larder_error *e)
+{
+    CLEANUP(oci_manifest_freep) struct oci_manifest *m = NULL;
+    int rc = oci_manifest_parse(bytes, manifest->media_type, &m, e);
+    if (rc < 0 || !m->has_subject)
+        return rc;
+    return referrers_tag_add(r, m, manifest, e);
+}
+
+int registry_manifest_put(struct store *s, const struct store_descriptor *manifest,
+                          struct slice bytes, const char *const *refs, size_t n_refs,
+                          struct larder_error *e)
+{
+    struct registry *r = registry_of(s);
+    char digest[LARDER_DIGEST_TEXT_BYTES];
+    bool has_subject = false;
+    int rc = 0;
+    larder_digest_format(&manifest->digest, digest);
+    /* A tag alone stores it under its sha256. */
+    if (n_refs == 0 || manifest->digest.alg != LARDER_DIGEST_SHA256)
+        rc = manifest_put_one(r, digest, false, manifest, bytes, &has_subject, e);
+    for (size_t i = 0; rc == 0 && i < n_refs; i++)
+        rc = manifest_put_one(r, refs[i], true, manifest, bytes, &has_subject, e);
+    if (rc < 0)
+        return rc;
+    if (has_subject)
+        atomic_store(&r->has_referrers, KNOWN_YES);
+    else if (memmem(bytes.p, bytes.n, "\"subject\"", 9))
+        rc = put_subject(r, manifest, bytes, e);
+    return rc;
+}
+
+/* ---- deleting ---- */
+
+/* The subject of a manifest that is about to go, for the list it stands in. 1: *ret; 0: none. */
+static int find_subject(struct registry *r, const struct larder_digest *digest,
+                        struct larder_digest *ret, struct larder_error *e)
+{
+    CLEANUP(oci_manifest_freep) struct oci_manifest *m = NULL;
+    struct buf bytes = BUF_INIT(OCI_MANIFEST_BYTES_MAX);
+    struct store_descriptor found;
+    int has = 0;
+    int rc = registry_manifest_get(&r->store, NULL, digest, &bytes, &found, e);
+    if (rc == 0 && memmem(bytes.p ? bytes.p : "", bytes.n, "\"subject\"", 9) &&
+        oci_manifest_parse(buf_slice(&bytes), found.media_type, &m, NULL) == 0 && m->has_subject) {
+        *ret = m->subject.digest;
+        has = 1;
+    }
+    buf_done(&bytes);
+    return rc < 0 ? rc : has;
+}
+
+int registry_manifest_remove(struct store *s, const struct larder_digest *digest,
+                             struct larder_error *e)
+{
+    struct registry *r = registry_of(s);
+    char path[PATH_BYTES];
+    char text[LARDER_DIGEST_TEXT_BYTES];
+    struct larder_digest subject;
+    bool is_api_known = atomic_load(&r->has_referrers) == KNOWN_YES;
+    int has_subject = is_api_known ? 0 : find_subject(r, digest, &subject, e);
+    if (has_subject < 0)
+        return has_subject;
+    struct call c = {
+        .peer = registry_primary(r),
+        .path = path,
+        .actions = "delete",
+        .digest = larder_digest_format(digest, text),
+        .request = {.method = HTTP_DELETE},
+    };
+    snprintf(path, sizeof(path), "manifests/%s", text);
+    int rc = call_run(r, &c, e);
+    int status = c.response.status;
+    if (rc == 0 && status >= 300) {
+        rc = call_refused(r, &c, e);
+        if (status == 400) /* how some say that it is switched off */
+            rc = call_fail(r, &c, LARDER_UNSUPPORTED, e,
+                           "the registry does not delete manifests (status 400)");
+    }
+    call_done(&c);
+    if (rc == 0 && has_subject)
+        rc = referrers_tag_drop(r, &subject, digest, e);
+    return rc;
+}
