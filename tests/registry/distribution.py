@@ -281,7 +281,7 @@ class Distribution:
         if len(request.body) <= limit:
             return None
         text = "request body is too large, the limit is %.2fMiB" % (limit / (1 << 20))
-        return refuse(416, "BLOB_UPLOAD_INVALID", text)
+        return refuse(self.settings["body_max_status"], "BLOB_UPLOAD_INVALID", text)
 
     def append(self, request, upload):
         """Adds the body; a Reply when it does not fit."""

@@ -87,7 +87,7 @@ SETTINGS [default]
     patch_range [right] | stuck (after the first) | none
     put_body_refused [0]                404...: PATCH only
     chunk_min [0]                       OCI-Chunk-Min-Length; a smaller chunk before the last: 400
-    body_max [0], body_max_methods ["PATCH"]    larger bodies: 416
+    body_max [0], body_max_methods ["PATCH"]    larger bodies: body_max_status [416]
   downloads
     redirect [0] | 301 | 302 | 303 | 307 | 308    of blobs to /storage/, which refuses
                                         Authorization (400), cookies (400) and HEAD (403)

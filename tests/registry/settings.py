@@ -55,6 +55,7 @@ DEFAULTS = {
     "chunk_min": 0,
     "body_max": 0,
     "body_max_methods": ["PATCH"],
+    "body_max_status": 416,
     # downloads
     "redirect": 0,
     "redirect_to": "other",
