@@ -16,7 +16,9 @@
 #include "store/registry/location.h"
 #include "store/registry/session.h"
 
-#define PAGE_TAGS      1000 /* some registries refuse more */
+#define PAGE_TAGS 1000 /* some registries refuse more */
+/* A page of so many without a Link may have been cut by a registry that has no Link. */
+#define PAGE_TAGS_FULL 50
 #define PAGE_BYTES_MAX (16UL * 1024 * 1024)
 #define PAGES_MAX      100000
 #define PATH_BYTES     (16 + LARDER_DIGEST_TEXT_BYTES + OCI_TAG_MAX_BYTES)
@@ -28,24 +30,26 @@ struct walk {
     bool was_ended; /* by fn */
     char *next_url; /* by Link; NULL: by n and last */
     char *last;     /* last tag of the page before; NULL: first page */
-    uint64_t *seen; /* of the pages so far: what was asked, or what came */
+    char *first;    /* of all */
+    bool without_n; /* it was refused */
+    uint64_t *seen; /* of the Links so far */
     size_t n_seen, cap;
 };
 
 static void walk_done(struct walk *w)
 {
     free(w->next_url);
+    free(w->first);
     free(w->last);
     free(w->seen);
 }
 
-/* FNV-1a: a wrong match ends a list of many pages too soon with an error once in 2^64. */
-static uint64_t print_of(const void *data, size_t n)
+/* FNV-1a: a wrong match ends a list of many pages with an error once in 2^64. */
+static uint64_t print_of(const char *text)
 {
-    const unsigned char *p = data;
     uint64_t h = 14695981039346656037ULL;
-    for (size_t i = 0; i < n; i++)
-        h = (h ^ p[i]) * 1099511628211ULL;
+    for (; *text; text++)
+        h = (h ^ (unsigned char)*text) * 1099511628211ULL;
     return h;
 }
 
@@ -67,15 +71,39 @@ static int see(struct walk *w, uint64_t print, struct larder_error *e)
     return 0;
 }
 
+/* Whether a page that was to begin behind `last` does so: not all registries know the word. */
+static bool is_further(const struct walk *w, const struct json *tags)
+{
+    for (size_t i = 0; i < json_length(tags); i++) {
+        const char *tag = json_text(json_at(tags, i));
+        if (tag && (strcmp(tag, w->last) == 0 || strcmp(tag, w->first) == 0))
+            return false;
+    }
+    return true;
+}
+
+static int keep_ends(struct walk *w, const char *first, const char *last, struct larder_error *e)
+{
+    char *copy = strdup(last);
+    if (!w->first)
+        w->first = strdup(first);
+    if (copy) {
+        free(w->last);
+        w->last = copy;
+    }
+    return copy && w->first ? 0 : error_nomem(e);
+}
+
 static int take_tags(struct walk *w, const struct json *tags, struct larder_error *e)
 {
-    size_t n = json_length(tags);
+    const char *first = NULL;
     const char *last = NULL;
-    for (size_t i = 0; i < n; i++) {
+    for (size_t i = 0; i < json_length(tags); i++) {
         const char *tag = json_text(json_at(tags, i));
         if (!tag)
             continue;
         last = tag;
+        first = first ? first : tag;
         if (!oci_tag_is_valid(slice_of(tag)))
             continue; /* nothing that could be asked for */
         int rc = w->fn(w->arg, tag);
@@ -83,12 +111,7 @@ static int take_tags(struct walk *w, const struct json *tags, struct larder_erro
         if (rc != 0)
             return rc;
     }
-    char *copy = last ? strdup(last) : NULL;
-    if (last && !copy)
-        return error_nomem(e);
-    free(w->last);
-    w->last = copy;
-    return 0;
+    return last ? keep_ends(w, first, last, e) : 0;
 }
 
 /* Sets where the next page is; 1: there is one. */
@@ -104,14 +127,14 @@ static int find_next(struct walk *w, const struct call *c, size_t n_tags, struct
         if (rc < 0)
             return rc;
     }
-    if (!target) /* a full page without a Link: this registry may want to be asked */
-        return !present && n_tags == PAGE_TAGS && w->last;
+    if (!target)
+        return !present && !w->without_n && n_tags >= PAGE_TAGS_FULL && w->last;
     int rc = call_resolve(w->r, c, slice_of(target), &w->next_url, e);
     if (rc < 0)
         return rc;
     if (!url_same_origin(w->next_url, c->asked_url))
         return call_fail(w->r, c, LARDER_UNSAFE, e, "its list of tags goes on at another host");
-    rc = see(w, print_of(w->next_url, strlen(w->next_url)), e);
+    rc = see(w, print_of(w->next_url), e);
     if (rc > 0)
         return call_fail(w->r, c, LARDER_PROTO, e, "its list of tags goes round in circles");
     return rc < 0 ? rc : 1;
@@ -126,31 +149,41 @@ static int read_page(struct walk *w, const struct call *c, const struct buf *pag
     if (rc < 0)
         return rc;
     if (json_parse(buf_slice(page), PAGE_BYTES_MAX, &doc, &why) < 0)
-        return call_fail(w->r, c, LARDER_PROTO, e, "its list of tags is none: %s", why.msg);
+        return call_fail(w->r, c, why.code == LARDER_NOMEM ? LARDER_NOMEM : LARDER_PROTO, e,
+                         "its list of tags is none: %s", why.msg);
     const struct json *tags = json_get(doc, "tags");
-    bool is_first = !w->next_url && !w->last;
-    if (!w->next_url) { /* asked by "last": the same page again means that it is not known here */
-        rc = see(w, print_of(page->p, page->n), e);
-        if (rc < 0 || (rc > 0 && !is_first))
-            return rc < 0 ? rc : 0;
-    }
+    if (!w->next_url && w->last && !is_further(w, tags))
+        return 0;
     rc = take_tags(w, tags, e);
     return rc != 0 ? rc : find_next(w, c, json_length(tags), e);
+}
+
+static int page_path(const struct walk *w, char **ret, struct larder_error *e)
+{
+    CLEANUP_FREE char *last = w->last ? location_escape(w->last) : NULL;
+    char *path = NULL;
+    int n;
+    if (w->last && !last)
+        return error_nomem(e);
+    if (w->without_n)
+        n = asprintf(&path, "tags/list");
+    else
+        n = asprintf(&path, "tags/list?n=%d%s%s", PAGE_TAGS, last ? "&last=" : "",
+                     last ? last : "");
+    if (n < 0)
+        return error_nomem(e);
+    *ret = path;
+    return 0;
 }
 
 /* 1: there is a further page. */
 static int walk_page(struct walk *w, struct larder_error *e)
 {
     CLEANUP_FREE char *path = NULL;
-    CLEANUP_FREE char *last = w->last ? location_escape(w->last) : NULL;
     struct buf page = BUF_INIT(PAGE_BYTES_MAX);
-    if (w->last && !last)
-        return error_nomem(e);
-    if (asprintf(&path, "tags/list?n=%d%s%s", PAGE_TAGS, last ? "&last=" : "", last ? last : "") <
-        0) {
-        path = NULL;
-        return error_nomem(e);
-    }
+    int rc = page_path(w, &path, e);
+    if (rc < 0)
+        return rc;
     struct call c = {
         .peer = registry_primary(w->r),
         .path = path,
@@ -158,11 +191,16 @@ static int walk_page(struct walk *w, struct larder_error *e)
         .actions = registry_read_actions(w->r),
         .out = &page,
     };
-    int rc = call_run(w->r, &c, e);
-    if (rc == 0 && c.response.status == 200)
+    rc = call_run(w->r, &c, e);
+    int status = c.response.status;
+    if (rc == 0 && status == 200) {
         rc = read_page(w, &c, &page, e);
-    else if (rc == 0)
+    } else if (rc == 0 && status == 400 && !w->last && !w->without_n) {
+        w->without_n = true; /* n is too large for this one: as many as it likes */
+        rc = 1;
+    } else if (rc == 0) {
         rc = call_refused(w->r, &c, e);
+    }
     call_done(&c);
     buf_done(&page);
     return rc;
@@ -173,11 +211,8 @@ int registry_each_ref(struct store *s, int (*fn)(void *arg, const char *ref), vo
 {
     struct walk w = {.r = registry_of(s), .fn = fn, .arg = arg};
     int rc = 1;
-    for (unsigned page = 0; rc == 1 && page < PAGES_MAX; page++) {
+    for (unsigned page = 0; rc == 1 && page < PAGES_MAX && !w.was_ended; page++)
         rc = walk_page(&w, e);
-        if (w.was_ended)
-            break;
-    }
     bool was_ended = w.was_ended;
     walk_done(&w);
     if (rc == 1 && !was_ended)
