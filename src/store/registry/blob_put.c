@@ -49,27 +49,9 @@ static void post_call(const struct upload *u, struct call *ret)
         .path = "blobs/uploads/",
         .actions = "pull,push",
         .blob = u->digest,
+        .is_200_stray = true,
         .request = {.method = HTTP_POST},
     };
-}
-
-/* A proxy's health page instead of the registry: asked again. */
-static int run_post(struct upload *u, struct call *c, struct larder_error *e)
-{
-    struct retry retry;
-    retry_init(&retry, u->r->retries, u->r->retry_wait_ns, &u->r->observer);
-    for (;;) {
-        int rc = call_run(u->r, c, e);
-        if (rc < 0 || c->response.status != 200)
-            return rc;
-        struct larder_error failure = LARDER_ERROR_INIT;
-        (void)call_fail(u->r, c, LARDER_UNREACHABLE, &failure,
-                        "status 200 to an upload, which is not the registry's");
-        failure.http_status = 200;
-        rc = call_wait(u->r, &retry, c, &failure, e);
-        if (rc < 0)
-            return rc;
-    }
 }
 
 int upload_open(struct upload *u, struct larder_error *e)
@@ -77,7 +59,7 @@ int upload_open(struct upload *u, struct larder_error *e)
     struct call c;
     forget_session(u);
     post_call(u, &c);
-    int rc = run_post(u, &c, e);
+    int rc = call_run(u->r, &c, e);
     if (rc == 0 && (c.response.status == 202 || c.response.status == 201))
         rc = upload_take_session(u, &c, e);
     else if (rc == 0)

@@ -190,12 +190,21 @@ static int get_at(struct registry *r, struct peer *peer, void *arg, struct larde
     return ask_get(r, peer, arg, e);
 }
 
+static int check_ref(const struct store *s, const char *ref, struct larder_error *e)
+{
+    if (ref && oci_tag_is_valid(slice_of(ref)))
+        return 0;
+    return error_set(e, LARDER_INVAL, "%s: a tag is needed", s->name);
+}
+
 int registry_resolve(struct store *s, const char *ref, struct store_descriptor *ret,
                      struct larder_error *e)
 {
     struct store_descriptor found;
     struct question q = {.tag = ref, .ret = &found};
-    int rc = registry_ask(registry_of(s), PEER_FOR_TAG, resolve_at, &q, e);
+    int rc = check_ref(s, ref, e);
+    if (rc == 0)
+        rc = registry_ask(registry_of(s), PEER_FOR_TAG, resolve_at, &q, e);
     if (rc == 0)
         *ret = found;
     return rc;
@@ -206,7 +215,9 @@ int registry_manifest_get(struct store *s, const char *ref, const struct larder_
 {
     struct store_descriptor found;
     struct question q = {.tag = ref, .digest = digest, .out = out, .ret = &found};
-    int rc = registry_ask(registry_of(s), digest ? PEER_FOR_DIGEST : PEER_FOR_TAG, get_at, &q, e);
+    int rc = digest ? 0 : check_ref(s, ref, e);
+    if (rc == 0)
+        rc = registry_ask(registry_of(s), digest ? PEER_FOR_DIGEST : PEER_FOR_TAG, get_at, &q, e);
     if (rc == 0)
         *ret = found;
     return rc;

@@ -38,7 +38,12 @@ static int put_refused(struct registry *r, const struct call *c,
     if (c->tag && says_fixed && found.alg != LARDER_DIGEST_NONE)
         return call_fail(r, c, LARDER_EXIST, e, "the tag can't be changed and points to %s",
                          larder_digest_format(&found, text));
-    return call_refused(r, c, e);
+    int rc = call_refused(r, c, e);
+    if (!call_has_code(c, "MANIFEST_BLOB_UNKNOWN"))
+        return rc;
+    if (e)
+        e->code = LARDER_NOENT; /* something that it names is not there */
+    return -LARDER_NOENT;
 }
 
 static int put_accepted(struct registry *r, const struct call *c,
@@ -72,15 +77,13 @@ int manifest_put_one(struct registry *r, const char *reference, bool is_tag,
         .actions = "pull,push",
         .tag = is_tag ? reference : NULL,
         .digest = is_tag ? NULL : reference,
+        .is_200_stray = true,
         .request = {.method = HTTP_PUT, .headers = &type, .n_headers = 1, .upload = &upload},
     };
     snprintf(path, sizeof(path), "manifests/%s", reference);
     int rc = call_run(r, &c, e);
     int status = c.response.status;
-    if (rc == 0 && (status == 201 || status == 202 || status == 204))
-        rc = put_accepted(r, &c, manifest, ret_has_subject, e);
-    else if (rc == 0 && status == 200 &&
-             http_response_header(&c.response, "Docker-Content-Digest", 0).n > 0)
+    if (rc == 0 && status >= 200 && status <= 204)
         rc = put_accepted(r, &c, manifest, ret_has_subject, e);
     else if (rc == 0)
         rc = put_refused(r, &c, manifest, e);
@@ -108,6 +111,9 @@ int registry_manifest_put(struct store *s, const struct store_descriptor *manife
     bool has_subject = false;
     int rc = 0;
     larder_digest_format(&manifest->digest, digest);
+    for (size_t i = 0; i < n_refs; i++)
+        if (!oci_tag_is_valid(slice_of(refs[i])))
+            return error_set(e, LARDER_INVAL, "%s: a tag is needed", s->name);
     /* A tag alone stores it under its sha256. */
     if (n_refs == 0 || manifest->digest.alg != LARDER_DIGEST_SHA256)
         rc = manifest_put_one(r, digest, false, manifest, bytes, &has_subject, e);

@@ -297,6 +297,21 @@ int call_once(struct registry *r, struct call *c, struct larder_error *e)
     return rc;
 }
 
+/* A 200 where none can be is the page of a proxy before the registry that restarts. */
+static bool is_stray(const struct call *c)
+{
+    return c->is_200_stray && c->response.status == 200 &&
+           http_response_header(&c->response, "Docker-Content-Digest", 0).n == 0;
+}
+
+int call_stray(const struct registry *r, const struct call *c, struct larder_error *e)
+{
+    int rc = call_fail(r, c, LARDER_UNREACHABLE, e, "status 200, which is not the registry's");
+    if (e)
+        e->http_status = c->response.status;
+    return rc;
+}
+
 int call_run(struct registry *r, struct call *c, struct larder_error *e)
 {
     bool is_mirror = c->peer->endpoint->is_mirror;
@@ -307,9 +322,11 @@ int call_run(struct registry *r, struct call *c, struct larder_error *e)
     for (;;) {
         struct larder_error failure = LARDER_ERROR_INIT;
         int rc = call_once(r, c, &failure);
-        if (rc == 0 && !call_is_transient(c->response.status))
+        if (rc == 0 && !call_is_transient(c->response.status) && !is_stray(c))
             return 0;
-        if (rc == 0)
+        if (rc == 0 && is_stray(c))
+            (void)call_stray(r, c, &failure);
+        else if (rc == 0)
             (void)call_refused(r, c, &failure);
         rc = call_wait(r, &retry, c, &failure, e);
         if (rc == 0 && c->rewind)

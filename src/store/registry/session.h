@@ -100,6 +100,7 @@ struct call {
     const char *digest;  /* for messages: digest of a manifest; NULL */
     struct buf *out;     /* gets the body of a 2xx; NULL: dropped */
     bool no_challenge;   /* a 401 is not worth a token */
+    bool is_200_stray;   /* 200 is no answer to this (without a digest): try again */
     /* The body from its start once more; NULL: as it stands in request.upload. */
     int (*rewind)(void *arg, struct larder_error *e);
     void *rewind_arg;
@@ -121,6 +122,8 @@ void call_done(struct call *c);
 int call_once(struct registry *r, struct call *c, struct larder_error *e);
 /* Asks until an answer comes that is worth believing. */
 int call_run(struct registry *r, struct call *c, struct larder_error *e);
+/* UNREACHABLE: a 200 that is not the registry's. */
+int call_stray(const struct registry *r, const struct call *c, struct larder_error *e);
 /* Whether a status says "not now". */
 bool call_is_transient(int status);
 /* After the failure: waits if that may help (0), or returns the failure's code. */

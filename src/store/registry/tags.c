@@ -27,12 +27,13 @@ struct walk {
     struct registry *r;
     int (*fn)(void *arg, const char *ref);
     void *arg;
-    bool was_ended; /* by fn */
-    char *next_url; /* by Link; NULL: by n and last */
-    char *last;     /* last tag of the page before; NULL: first page */
-    char *first;    /* of all */
-    bool without_n; /* it was refused */
-    uint64_t *seen; /* of the Links so far */
+    bool was_ended;  /* by fn */
+    char *next_url;  /* by Link; NULL: by n and last */
+    char *last;      /* last tag of the page before; NULL: first page */
+    char *first;     /* of all */
+    bool without_n;  /* it was refused */
+    bool has_obeyed; /* a page had as many as were asked for */
+    uint64_t *seen;  /* of the Links so far */
     size_t n_seen, cap;
 };
 
@@ -127,8 +128,12 @@ static int find_next(struct walk *w, const struct call *c, size_t n_tags, struct
         if (rc < 0)
             return rc;
     }
-    if (!target)
-        return !present && !w->without_n && n_tags >= PAGE_TAGS_FULL && w->last;
+    if (!target) {
+        /* Who gave as many as were asked for gives fewer only at the end. */
+        bool is_cut = n_tags >= (w->has_obeyed ? PAGE_TAGS : PAGE_TAGS_FULL);
+        w->has_obeyed |= n_tags == PAGE_TAGS;
+        return !present && !w->without_n && is_cut;
+    }
     int rc = call_resolve(w->r, c, slice_of(target), &w->next_url, e);
     if (rc < 0)
         return rc;

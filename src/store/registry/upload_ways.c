@@ -130,17 +130,10 @@ static bool is_way_refused(int status)
            status == 415 || status == 416 || status == 501;
 }
 
-/* A failure that trying again may mend; an unexpected 200 is a proxy's health page. */
+/* A failure that trying again may mend. */
 static int not_now(struct upload *u, const struct call *c, struct larder_error *e)
 {
-    int status = c->response.status;
-    if (status != 200)
-        return call_refused(u->r, c, e);
-    (void)call_fail(u->r, c, LARDER_UNREACHABLE, e,
-                    "status 200 to an upload, which is not the registry's");
-    if (e)
-        e->http_status = status;
-    return -LARDER_UNREACHABLE;
+    return c->response.status == 200 ? call_stray(u->r, c, e) : call_refused(u->r, c, e);
 }
 
 /* After the PUT that ends the session. */
