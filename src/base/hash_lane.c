@@ -7,19 +7,6 @@
 
 #include "base/error.h"
 
-/* FIPS 180-4 section 5.3.3 */
-static const uint32_t initial_state[SHA256_STATE_WORDS] = {
-    0x6a09e667, 0xbb67ae85, 0x3c6ef372, 0xa54ff53a, 0x510e527f, 0x9b05688c, 0x1f83d9ab, 0x5be0cd19,
-};
-
-static void put_be32(uint8_t *p, uint32_t v)
-{
-    p[0] = (uint8_t)(v >> 24);
-    p[1] = (uint8_t)(v >> 16);
-    p[2] = (uint8_t)(v >> 8);
-    p[3] = (uint8_t)v;
-}
-
 static const char *job_object(const struct hash_job *job)
 {
     return job->object ? job->object : "file";
@@ -69,7 +56,7 @@ bool lane_start(struct lane *l, struct hash_job *job, bool fast, enum hash_read_
     l->size_bytes = 0;
     l->span = (struct hash_span){NULL, 0, 0};
     l->ahead = NULL;
-    memcpy(l->state, initial_state, sizeof(l->state));
+    sha256_ni_init(l->state);
     hash_read_init(&l->read, job->fd, cache);
     if (!l->buffer)
         l->buffer = malloc(LANE_BUFFER_BYTES);
@@ -87,25 +74,12 @@ bool lane_start(struct lane *l, struct hash_job *job, bool fast, enum hash_read_
     return true;
 }
 
-/* The rest after the last whole block, the 0x80 byte, and the length in bits (FIPS 180-4, 5.1.1) */
 static void finish_fast(struct lane *l, const uint8_t *rest, size_t n)
 {
-    uint8_t tail[2 * SHA256_BLOCK_BYTES] = {0};
-    size_t blocks = n + 1 + 8 <= SHA256_BLOCK_BYTES ? 1 : 2;
-    uint64_t bits = l->size_bytes * 8;
-    uint8_t *length = tail + blocks * SHA256_BLOCK_BYTES - 8;
     struct larder_digest *d = &l->job->digests[LARDER_DIGEST_SHA256];
 
-    if (n)
-        memcpy(tail, rest, n);
-    tail[n] = 0x80;
-    put_be32(length, (uint32_t)(bits >> 32));
-    put_be32(length + 4, (uint32_t)bits);
-    sha256_ni_blocks(1, (uint32_t *const[]){l->state}, (const uint8_t *const[]){tail}, NULL,
-                     blocks);
     d->alg = LARDER_DIGEST_SHA256;
-    for (size_t i = 0; i < SHA256_STATE_WORDS; i++)
-        put_be32(d->bytes + 4 * i, l->state[i]);
+    sha256_ni_final(l->state, rest, n, l->size_bytes, d->bytes);
 }
 
 static int finish_evp(struct lane *l, const uint8_t *rest, size_t n)
@@ -222,7 +196,7 @@ bool lanes_check(void)
             lanes[i].job = &jobs[i];
             lanes[i].span = (struct hash_span){bytes[i], CHECK_BYTES, 0};
             lanes[i].size_bytes = CHECK_BYTES;
-            memcpy(lanes[i].state, initial_state, sizeof(initial_state));
+            sha256_ni_init(lanes[i].state);
             list[i] = &lanes[i];
         }
         lanes_hash(list, n);

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "base/sha256_ni.h"
 
+#include <string.h>
+
 #if defined(__x86_64__) || defined(__i386__)
 
 #include <cpuid.h>
@@ -207,3 +209,40 @@ void sha256_ni_blocks(unsigned streams, uint32_t *const state[], const uint8_t *
 }
 
 #endif
+
+/* FIPS 180-4 section 5.3.3 */
+static const uint32_t initial_state[SHA256_STATE_WORDS] = {
+    0x6a09e667, 0xbb67ae85, 0x3c6ef372, 0xa54ff53a, 0x510e527f, 0x9b05688c, 0x1f83d9ab, 0x5be0cd19,
+};
+
+void sha256_ni_init(uint32_t state[SHA256_STATE_WORDS])
+{
+    memcpy(state, initial_state, sizeof(initial_state));
+}
+
+static void put_be32(uint8_t *p, uint32_t v)
+{
+    p[0] = (uint8_t)(v >> 24);
+    p[1] = (uint8_t)(v >> 16);
+    p[2] = (uint8_t)(v >> 8);
+    p[3] = (uint8_t)v;
+}
+
+void sha256_ni_final(uint32_t state[SHA256_STATE_WORDS], const uint8_t *rest, size_t n,
+                     uint64_t total_bytes, uint8_t *out)
+{
+    /* The 0x80 byte, and the length in bits (FIPS 180-4, 5.1.1). */
+    uint8_t tail[2 * SHA256_BLOCK_BYTES] = {0};
+    size_t blocks = n + 1 + 8 <= SHA256_BLOCK_BYTES ? 1 : 2;
+    uint64_t bits = total_bytes * 8;
+    uint8_t *length = tail + blocks * SHA256_BLOCK_BYTES - 8;
+
+    if (n)
+        memcpy(tail, rest, n);
+    tail[n] = 0x80;
+    put_be32(length, (uint32_t)(bits >> 32));
+    put_be32(length + 4, (uint32_t)bits);
+    sha256_ni_blocks(1, (uint32_t *const[]){state}, (const uint8_t *const[]){tail}, NULL, blocks);
+    for (size_t i = 0; i < SHA256_STATE_WORDS; i++)
+        put_be32(out + 4 * i, state[i]);
+}

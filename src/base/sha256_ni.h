@@ -28,3 +28,12 @@ bool sha256_ni_is_there(void);
  */
 void sha256_ni_blocks(unsigned streams, uint32_t *const state[], const uint8_t *const data[],
                       const uint8_t *const ahead[], size_t blocks);
+
+/* The state before the first block. */
+void sha256_ni_init(uint32_t state[SHA256_STATE_WORDS]);
+/*
+ * Ends a stream of total_bytes: n (< SHA256_BLOCK_BYTES) bytes after its last whole block, padding
+ * and length. out: 32 bytes.
+ */
+void sha256_ni_final(uint32_t state[SHA256_STATE_WORDS], const uint8_t *rest, size_t n,
+                     uint64_t total_bytes, uint8_t *out);

@@ -1,0 +1,152 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "base/error.h"
+#include "base/hash.h"
+#include "base/hash_team.h"
+#include "base/pool.h"
+
+#define BYTES_MAX ((size_t)300 * 1000)
+
+static char bytes[BYTES_MAX];
+
+static void fill(void)
+{
+    uint32_t x = 7;
+
+    for (size_t i = 0; i < sizeof(bytes); i++) {
+        x = x * 1664525u + 1013904223u;
+        bytes[i] = (char)(x >> 24);
+    }
+}
+
+struct job {
+    struct hash_team *team;
+    enum larder_digest_alg alg;
+};
+
+/* Length n from some place, put in buffers of different (whole-block) lengths. */
+static int stream_one(const struct job *job, size_t i, size_t n, bool resets,
+                      struct larder_error *e)
+{
+    CLEANUP(hash_stream_freep) struct hash_stream *s = NULL;
+    struct larder_digest found = {0};
+    struct larder_digest expected = {0};
+    const char *from = bytes + i % 1000;
+    int rc = hash_stream_new(job->team, job->alg, &s, e);
+
+    for (unsigned round = 0; rc == 0 && round < (resets ? 2u : 1u); round++) {
+        size_t done = 0;
+        if (round > 0)
+            rc = hash_stream_reset(s, e);
+        while (done < n) {
+            struct hash_buffer *b = hash_stream_room(s);
+            size_t want = (i * 64 + done) % b->cap / 64 * 64 + 64;
+            b->n = n - done < want ? n - done : want;
+            if (b->n < n - done && (done + i) % 5 == 0) {
+                hash_stream_drop(s, b);
+                b = hash_stream_room(s);
+                b->n = 64;
+            }
+            memcpy(b->data, from + done, b->n);
+            done += b->n;
+            hash_stream_put(s, b);
+            if (round == 0 && resets && done > n / 2)
+                break;
+        }
+    }
+    if (rc == 0)
+        rc = hash_stream_finish(s, &found, e);
+    if (rc == 0)
+        rc = hash_of(job->alg, from, n, &expected, e);
+    if (rc == 0 && !larder_digest_equal(&found, &expected))
+        rc = error_set(e, LARDER_CORRUPT, "stream %zu of %zu bytes", i, n);
+    return rc;
+}
+
+static int stream_some(void *arg, size_t i, struct larder_error *e)
+{
+    static const size_t sizes[] = {0,    1,    55,   56,   63,    64,    65,     119,
+                                   4096, 8192, 8191, 8193, 20000, 65536, 100000, BYTES_MAX - 1000};
+
+    return stream_one(arg, i, sizes[i % ARRAY_LEN(sizes)], i % 3 == 0, e);
+}
+
+static void streams_get_their_digests(void **state)
+{
+    static const enum larder_digest_alg algs[] = {LARDER_DIGEST_SHA256, LARDER_DIGEST_SHA512};
+
+    (void)state;
+    for (size_t a = 0; a < ARRAY_LEN(algs); a++) {
+        for (unsigned helpers = 0; helpers < 3; helpers++) {
+            for (unsigned lanes = 1; lanes < 9; lanes += 3) {
+                struct job job = {NULL, algs[a]};
+                struct larder_error e = LARDER_ERROR_INIT;
+                assert_int_equal(hash_team_new(helpers, lanes + 2, 8192, &job.team, NULL), 0);
+                int rc = pool_each(lanes, 200, NULL, stream_some, &job, &e);
+                if (rc < 0)
+                    print_error("%s\n", e.msg);
+                assert_int_equal(rc, 0);
+                hash_team_free(job.team);
+            }
+        }
+    }
+}
+
+static void a_stream_may_end_any_time(void **state)
+{
+    struct hash_team *team = NULL;
+
+    (void)state;
+    for (unsigned i = 0; i < 100; i++) {
+        struct hash_stream *s = NULL;
+        assert_int_equal(hash_team_new(1, 3, 4096 * 20, &team, NULL), 0);
+        assert_int_equal(hash_stream_new(team, LARDER_DIGEST_SHA256, &s, NULL), 0);
+        for (unsigned k = 0; k < i % 4; k++) {
+            struct hash_buffer *b = hash_stream_room(s);
+            b->n = b->cap;
+            memset(b->data, 1, b->n);
+            hash_stream_put(s, b);
+        }
+        hash_stream_free(s);
+        hash_team_free(team);
+    }
+    hash_stream_free(NULL);
+    hash_team_free(NULL);
+}
+
+static void impossible_teams(void **state)
+{
+    struct hash_team *team = NULL;
+    struct hash_stream *s = NULL;
+
+    (void)state;
+    assert_int_equal(hash_team_new(1, 0, 4096, &team, NULL), -LARDER_INVAL);
+    assert_int_equal(hash_team_new(1, 1, 0, &team, NULL), -LARDER_INVAL);
+    assert_int_equal(hash_team_new(1, 1, 100, &team, NULL), -LARDER_INVAL);
+    assert_int_equal(hash_team_new(1, SIZE_MAX / 4096, 8192, &team, NULL), -LARDER_INVAL);
+    assert_null(team);
+    assert_int_equal(hash_team_new(0, 1, 4096, &team, NULL), 0);
+    assert_int_equal(hash_stream_new(team, LARDER_DIGEST_NONE, &s, NULL), -LARDER_INVAL);
+    assert_null(s);
+    hash_team_free(team);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(streams_get_their_digests),
+        cmocka_unit_test(a_stream_may_end_any_time),
+        cmocka_unit_test(impossible_teams),
+    };
+
+    fill();
+    return cmocka_run_group_tests_name("hash_team", tests, NULL, NULL);
+}
