@@ -17,6 +17,8 @@ struct copy_options {
     size_t n_platforms;
     bool has_referrers;     /* copy what refers to the copied manifests, too */
     bool force;             /* put manifests even where the ref is equal */
+    bool dry_run;           /* ask and count, but send nothing */
+    bool is_fresh;          /* the caller knows that nothing is there (copy_blobs) */
     const char *mount_from; /* further repository of the destination's registry to mount from */
     const struct larder_observer *observer;
 };
@@ -28,12 +30,19 @@ struct copy_result {
     uint64_t bytes_copied;
 };
 
-/* ref NULL: digest is copied. refs: n_refs names at `to` (0: by digest only). */
+/*
+ * ref: of the source, or NULL and a digest. refs: n_refs names at `to` (0: by digest only). `to` is
+ * flushed at the end. Errors: the stores', MISMATCH (bytes are not their digest's), CORRUPT (those
+ * of a FILE store), CANCELED. What was copied before a failure stays, and is found by the next run;
+ * refs are only changed at the end. The observer is called from this thread; those of the stores
+ * are to be a relay's (base/relay.h), as lanes call them.
+ */
 int copy_image(struct store *from, const char *ref, const struct larder_digest *digest,
                struct store *to, const char *const *refs, size_t n_refs,
                const struct copy_options *options, struct copy_result *ret, struct larder_error *e);
 
-/* Blobs alone, for those who put the manifests themselves (publish). Each digest goes once. */
+/* Blobs alone, for those who put the manifests themselves (publish). Each digest goes once. `to` is
+ * not flushed. */
 struct copy_blob {
     struct store *from;
     struct store_descriptor blob;

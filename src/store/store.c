@@ -2,9 +2,23 @@
 #include "store/store.h"
 
 #include <stdlib.h>
+#include <string.h>
 
 void store_close(struct store *s)
 {
     if (s)
         s->ops->close(s);
+}
+
+/* A registry store is called docker://HOST/REPOSITORY. */
+bool store_is_same_registry(const struct store *a, const struct store *b)
+{
+    static const char scheme[] = "docker://";
+    const char *end;
+
+    if (!a->ops->is_remote || !b->ops->is_remote ||
+        strncmp(a->name, scheme, sizeof(scheme) - 1) != 0)
+        return false;
+    end = strchr(a->name + sizeof(scheme) - 1, '/');
+    return end && strncmp(a->name, b->name, (size_t)(end - a->name) + 1) == 0;
 }

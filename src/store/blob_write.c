@@ -1,0 +1,202 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "store/blob_write.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+
+#include "base/error.h"
+#include "base/fdio.h"
+
+/* The disk begins to write such a piece as soon as it is there, so that the fsync at the end finds
+ * little left to do. */
+#define WRITE_BACK_BYTES ((uint64_t)8 * 1024 * 1024)
+
+static int mismatch_size(const struct blob_write *w, uint64_t found, bool or_more,
+                         struct larder_error *e)
+{
+    char text[LARDER_DIGEST_TEXT_BYTES];
+
+    return error_set(e, LARDER_MISMATCH, "blob %s from %s: %llu bytes%s, expected %llu",
+                     larder_digest_format(&w->blob->digest, text), w->from_name,
+                     (unsigned long long)found, or_more ? " or more" : "",
+                     (unsigned long long)w->blob->size_bytes);
+}
+
+int blob_write_begin(struct blob_write *w, bool *ret_exists, struct larder_error *e)
+{
+    bool exists = false;
+    int rc;
+
+    w->writer = (struct blob_writer){.fd = -1};
+    rc = w->to->ops->blob_begin(w->to, w->blob, &w->writer, &exists, e);
+    if (rc == 0 && !exists && w->writer.done_bytes > w->blob->size_bytes) {
+        /* More than there can be: not a beginning of this blob. */
+        w->to->ops->blob_abort(w->to, &w->writer, false);
+        w->writer = (struct blob_writer){.fd = -1};
+        rc = w->to->ops->blob_begin(w->to, w->blob, &w->writer, &exists, e);
+    }
+    if (rc < 0)
+        return rc;
+    *ret_exists = exists;
+    if (exists)
+        return 0;
+    rc = hash_stream_new(w->team, w->blob->digest.alg, &w->stream, e);
+    if (rc < 0)
+        w->to->ops->blob_abort(w->to, &w->writer, true);
+    return rc;
+}
+
+int blob_write_tick(struct blob_write *w, struct larder_error *e)
+{
+    return w->progress ? w->progress(w->arg, blob_write_bytes(w), e) : 0;
+}
+
+int blob_write_resume(struct blob_write *w, struct larder_error *e)
+{
+    uint64_t left = w->writer.done_bytes;
+
+    while (left) {
+        struct hash_buffer *b = hash_stream_room(w->stream);
+        size_t want = left < b->cap ? (size_t)left : b->cap;
+        ssize_t n = fd_pread_full(w->writer.fd, b->data, want, w->writer.start + w->written_bytes);
+        int saved = errno;
+
+        b->n = n < 0 ? 0 : (size_t)n;
+        /* Streams want whole blocks, but at the end of all; what is cut off here comes again. */
+        if (w->written_bytes + b->n != w->blob->size_bytes)
+            b->n = b->n / HASH_BLOCK_BYTES * HASH_BLOCK_BYTES;
+        w->written_bytes += b->n;
+        left -= want;
+        bool is_short = b->n < b->cap;
+        hash_stream_put(w->stream, b);
+        if (n < 0)
+            return error_errno(e, saved, "%s: reading what an earlier run left", w->to->name);
+        int rc = blob_write_tick(w, e);
+        if (rc < 0)
+            return rc;
+        if (is_short)
+            break;
+    }
+    w->started_bytes = w->written_bytes;
+    return 0;
+}
+
+uint64_t blob_write_bytes(const struct blob_write *w)
+{
+    return w->written_bytes + (w->buffer ? w->buffer->n : 0);
+}
+
+static int flush_buffer(struct blob_write *w, struct larder_error *e)
+{
+    struct hash_buffer *b = w->buffer;
+    uint64_t at = w->writer.start + w->written_bytes;
+
+    if (!b)
+        return 0;
+    if (b->n && fd_pwrite_full(w->writer.fd, b->data, b->n, at) < 0) {
+        char text[LARDER_DIGEST_TEXT_BYTES];
+        return error_errno(e, errno, "%s: writing blob %s", w->to->name,
+                           larder_digest_format(&w->blob->digest, text));
+    }
+    w->written_bytes += b->n;
+    w->buffer = NULL;
+    hash_stream_put(w->stream, b);
+    if (w->written_bytes - w->started_bytes >= WRITE_BACK_BYTES) {
+        /* A hint: where it can't be done, the fsync does it all. */
+        (void)sync_file_range(w->writer.fd, (off64_t)(w->writer.start + w->started_bytes),
+                              (off64_t)(w->written_bytes - w->started_bytes),
+                              SYNC_FILE_RANGE_WRITE);
+        w->started_bytes = w->written_bytes;
+    }
+    return blob_write_tick(w, e);
+}
+
+void *blob_write_room(struct blob_write *w, size_t *ret_n)
+{
+    if (!w->buffer)
+        w->buffer = hash_stream_room(w->stream);
+    *ret_n = w->buffer->cap - w->buffer->n;
+    return w->buffer->data + w->buffer->n;
+}
+
+int blob_write_put(struct blob_write *w, const void *data, size_t n, struct larder_error *e)
+{
+    const char *p = data;
+
+    if (n > w->blob->size_bytes - blob_write_bytes(w))
+        return mismatch_size(w, blob_write_bytes(w) + n, true, e);
+    while (n) {
+        size_t room;
+        char *to = blob_write_room(w, &room);
+        size_t piece = n < room ? n : room;
+        if (to != p)
+            memcpy(to, p, piece);
+        w->buffer->n += piece;
+        p += piece;
+        n -= piece;
+        if (w->buffer->n == w->buffer->cap) {
+            int rc = flush_buffer(w, e);
+            if (rc < 0)
+                return rc;
+        }
+    }
+    return 0;
+}
+
+int blob_write_restart(struct blob_write *w, struct larder_error *e)
+{
+    hash_stream_drop(w->stream, TAKE_PTR(w->buffer));
+    w->written_bytes = w->started_bytes = 0;
+    return hash_stream_reset(w->stream, e);
+}
+
+int blob_write_finish(struct blob_write *w, struct larder_error *e)
+{
+    struct larder_digest found = {0};
+    char text[LARDER_DIGEST_TEXT_BYTES];
+    char expected[LARDER_DIGEST_TEXT_BYTES];
+    int rc = flush_buffer(w, e);
+
+    if (rc < 0)
+        return rc;
+    if (w->written_bytes != w->blob->size_bytes)
+        return mismatch_size(w, w->written_bytes, false, e);
+    rc = hash_stream_finish(w->stream, &found, e);
+    if (rc < 0)
+        return rc;
+    if (!larder_digest_equal(&found, &w->blob->digest))
+        return error_set(e, LARDER_MISMATCH, "blob %s from %s: its bytes are %s",
+                         larder_digest_format(&w->blob->digest, expected), w->from_name,
+                         larder_digest_format(&found, text));
+    return 0;
+}
+
+static void write_done(struct blob_write *w)
+{
+    hash_stream_drop(w->stream, TAKE_PTR(w->buffer));
+    hash_stream_free(TAKE_PTR(w->stream));
+}
+
+int blob_write_commit(struct blob_write *w, struct larder_error *e)
+{
+    int rc;
+
+    write_done(w);
+    rc = w->to->ops->blob_commit(w->to, w->blob, &w->writer, e);
+    if (rc < 0)
+        w->to->ops->blob_abort(w->to, &w->writer, rc == -LARDER_NOSPACE);
+    return rc;
+}
+
+void blob_write_abort(struct blob_write *w, int reason)
+{
+    struct larder_error ignored = LARDER_ERROR_INIT;
+    bool keep = reason != -LARDER_MISMATCH && reason != -LARDER_CORRUPT && reason != -LARDER_PROTO;
+
+    /* What is in the buffer is as good as the rest. */
+    if (keep && w->stream && reason != -LARDER_IO && reason != -LARDER_NOSPACE)
+        (void)flush_buffer(w, &ignored);
+    write_done(w);
+    w->to->ops->blob_abort(w->to, &w->writer, keep && w->written_bytes > 0);
+}
