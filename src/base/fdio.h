@@ -23,7 +23,7 @@ int fd_write_full(int fd, const void *data, size_t n);
 int fd_pwrite_full(int fd, const void *data, size_t n, uint64_t offset);
 
 /* Whole file into out (its max_bytes is the limit: LIMIT beyond). Refuses what is not a regular
- * file (INVAL). NOENT as a code when missing. */
+ * file (INVAL), but for /dev/null, which is empty. NOENT as a code when missing. */
 int file_read(int dirfd, const char *path, struct buf *out, struct larder_error *e);
 /*
  * Replaces a small file so that a reader or a crash sees the old or the new content, whole: temp

@@ -156,6 +156,8 @@ static void reading_refuses(void **state)
 
     buf_puts(&out, "old");
     assert_int_equal(file_read(s->fd, "missing", &out, &e), -LARDER_NOENT);
+    assert_int_equal(file_read(s->fd, "/dev/null", &out, &e), 0);
+    assert_int_equal(file_read(s->fd, "/dev/zero", &out, &e), -LARDER_INVAL);
     assert_int_equal(file_read(s->fd, ".", &out, &e), -LARDER_INVAL);
     assert_int_equal(mkfifoat(s->fd, "fifo", 0600), 0);
     assert_int_equal(file_read(s->fd, "fifo", &out, &e), -LARDER_INVAL); /* and does not hang */
