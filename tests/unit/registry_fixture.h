@@ -22,6 +22,7 @@ struct fixture {
     struct larder_observer observer;
     struct store *store;
     struct larder_error e;
+    char conf[96]; /* registries.conf, empty at first */
     int warnings, notes;
     char warning[512], note[1024];
     bool is_canceled;
@@ -61,7 +62,7 @@ static inline void fixture_reset(struct fixture *f)
     const struct larder_registry_options options = LARDER_REGISTRY_OPTIONS_INIT;
     const struct larder_net_options net = LARDER_NET_OPTIONS_INIT;
     f->options = options;
-    f->options.registries_conf = "/dev/null";
+    f->options.registries_conf = f->conf;
     f->options.is_anonymous = true;
     f->net = net;
     f->net.stall_timeout_ns = 1000LL * 1000 * 1000;
@@ -307,11 +308,21 @@ static inline int fixture_put(struct fixture *f, enum source_kind kind, const vo
     return rc;
 }
 
+static inline void fixture_conf(struct fixture *f, const char *text)
+{
+    FILE *file = fopen(f->conf, "we");
+    assert_non_null(file);
+    assert_true(fputs(text, file) >= 0);
+    assert_int_equal(fclose(file), 0);
+}
+
 static inline int fixture_setup(void **state)
 {
     struct fixture *f = calloc(1, sizeof(*f));
     assert_non_null(f);
     registry_server_start(&f->server, false);
+    snprintf(f->conf, sizeof(f->conf), "%s/registries.conf", f->server.dir);
+    fixture_conf(f, "");
     fixture_reset(f);
     *state = f;
     return 0;

@@ -290,7 +290,7 @@ static void test_refusals(void **state)
     }
 }
 
-/* The bytes are not the digest's: the registry says so, once is enough. */
+/* The bytes are not the digest's: the registry says so, and says so again. */
 static void test_wrong_bytes(void **state)
 {
     struct fixture *f = *state;
@@ -305,7 +305,7 @@ static void test_wrong_bytes(void **state)
     fixture_open(f, "a/b", true);
     RC(f, f->store->ops->blob_put(f->store, &d, &source, NULL, true, &how, &f->e),
        -LARDER_MISMATCH);
-    EXPECT(f, "PUT ", 1);
+    EXPECT(f, "PUT ", 2);
     s.at = 0;
     s.n = LARGE / 2; /* and a source that ends too soon */
     assert_true(f->store->ops->blob_put(f->store, &d, &source, NULL, true, &how, &f->e) < 0);

@@ -34,6 +34,7 @@ struct upload {
     uint64_t stored_bytes;     /* the session holds so many, as far as we know */
     uint64_t min_chunk_bytes;  /* what the session wants at least; 0 */
     bool is_doubtful;          /* the session may hold other bytes than we think */
+    bool was_wrong;            /* the digest was, in a session that was in order */
     bool was_closing;          /* the last request was the PUT that ends it */
     struct larder_error error; /* why the last way was refused */
     int error_status;

@@ -146,10 +146,17 @@ static int judge_put(struct upload *u, const struct call *c, enum upload_end *re
         *ret = UPLOAD_DONE;
         return 0;
     }
+    /* Perhaps the session had kept what came before a connection was cut: once more, in a new one.
+     * Then it is the bytes. */
     if (status == 400 && call_has_code(c, "DIGEST_INVALID") && !u->is_doubtful) {
-        struct larder_error why = LARDER_ERROR_INIT;
-        (void)call_refused(u->r, c, &why);
-        return error_set(e, LARDER_MISMATCH, "%s", why.msg);
+        if (!u->was_wrong && upload_can_repeat(u)) {
+            u->was_wrong = true;
+            return refused(u, c, UPLOAD_LOST, ret);
+        }
+        (void)call_refused(u->r, c, e);
+        if (e)
+            e->code = LARDER_MISMATCH;
+        return -LARDER_MISMATCH;
     }
     if (is_way_refused(status))
         return refused(u, c, u->is_doubtful ? UPLOAD_LOST : UPLOAD_REFUSED, ret);
