@@ -97,13 +97,18 @@ static void wipe_text(const char *text)
         explicit_bzero((char *)(uintptr_t)text, strlen(text));
 }
 
-static int wipe_entry(void *arg, const char *key, const struct json *entry)
+void credential_entry_wipe(const struct json *entry)
 {
     static const char *const secrets[] = {"auth", "password", "identitytoken", "registrytoken"};
-    (void)arg;
-    (void)key;
     for (size_t i = 0; i < ARRAY_LEN(secrets); i++)
         wipe_text(json_get_string(entry, secrets[i]));
+}
+
+static int wipe_entry(void *arg, const char *key, const struct json *entry)
+{
+    (void)arg;
+    (void)key;
+    credential_entry_wipe(entry);
     return 0;
 }
 

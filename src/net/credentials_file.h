@@ -33,6 +33,7 @@ int credential_file_read(const struct credential_file *file, struct json **ret,
 /* Wipes what is secret in it. */
 void credential_doc_free(struct json *doc);
 DEFINE_CLEANUP(struct json *, credential_doc_free)
+void credential_entry_wipe(const struct json *entry);
 
 /* "auths" (the document itself of a flat file); NULL without. */
 const struct json *credential_entries(const struct credential_file *file, const struct json *doc);
