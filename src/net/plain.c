@@ -62,7 +62,7 @@ static int read_line(struct plain *p, const char *what, struct slice *ret, struc
 int plain_read_head(struct plain *p, struct larder_error *e)
 {
     for (;;) {
-        struct slice line;
+        struct slice line = {NULL, 0};
         int rc = read_line(p, "the head", &line, e);
         if (rc == 0)
             rc = exchange_line(p->x, line, e);

@@ -220,7 +220,7 @@ int plain_conn_open(struct exchange *x, bool is_fresh, struct plain_conn **ret,
         rc = connect_new(x, host, (uint16_t)port, &fd, e);
         if (rc == 0)
             rc = plain_conn_adopt(fd, &conn, e);
-        if (rc == 0)
+        if (conn)
             conn->origin = TAKE_PTR(origin);
     }
     free(origin);

@@ -133,7 +133,7 @@ static int look_up(struct exchange *x, struct slice host, int64_t deadline_ns,
 {
     struct lookup *l = NULL;
     int rc = lookup_new(host, &l, e);
-    if (rc < 0)
+    if (!l)
         return rc;
     int failed = start_thread(l);
     if (failed) {
