@@ -269,6 +269,10 @@ int plain_talk(struct plain *p, bool *ret_is_kept, struct larder_error *e)
     return rc < 0 ? rc : exchange_judge(x, e);
 }
 
+/* A server that had closed the connection took no more than what fits into the sockets; a body that
+ * is longer may have been taken, and whoever sends it knows how to ask where to go on. */
+#define REPEAT_BYTES (64 * 1024)
+
 /* Whether the same bytes can and may go out again after a kept connection broke unanswered. A PATCH
  * appends: twice is not once. */
 static bool can_repeat(const struct exchange *x)
@@ -277,6 +281,8 @@ static bool can_repeat(const struct exchange *x)
     if (!u)
         return true;
     bool can_rewind = u->data || u->fd >= 0 || !x->is_read_begun;
+    if ((u->data ? u->n : u->n_bytes) > REPEAT_BYTES)
+        return false;
     return can_rewind && x->request->method != HTTP_PATCH;
 }
 
