@@ -23,19 +23,30 @@ static bool is_no_index(const struct oci_manifest *list)
     return list->kind != OCI_KIND_INDEX || list->is_docker;
 }
 
-int referrers_tag_read(struct registry *r, const struct larder_digest *subject, struct buf *out,
-                       struct larder_error *e)
+/* *ret_digest: NONE when there is none. */
+static int read_list(struct registry *r, const struct larder_digest *subject, struct buf *out,
+                     struct larder_digest *ret_digest, struct larder_error *e)
 {
     struct larder_error own = LARDER_ERROR_INIT;
     struct store_descriptor found;
     char tag[TAG_BYTES];
+    *ret_digest = (struct larder_digest){0};
     oci_referrers_tag(subject, tag);
     int rc = registry_manifest_get(&r->store, tag, NULL, out, &found, &own);
     if (rc == -LARDER_NOENT)
         return 0;
-    if (rc < 0 && e)
+    if (rc == 0)
+        *ret_digest = found.digest;
+    else if (e)
         *e = own;
     return rc < 0 ? rc : 1;
+}
+
+int referrers_tag_read(struct registry *r, const struct larder_digest *subject, struct buf *out,
+                       struct larder_error *e)
+{
+    struct larder_digest digest;
+    return read_list(r, subject, out, &digest, e);
 }
 
 /* What becomes of the list: `add` is put in, `drop` taken out. */
@@ -73,16 +84,17 @@ static int change_list(const struct change *change, const struct oci_manifest *l
     return rc < 0 ? rc : 1;
 }
 
-/* One round of read, change, write. 1: written, as *ret; 0: nothing to do. */
+/* One round of read, change, write. 1: *ret_old became *ret_new; 0: nothing to do. */
 static int change_once(struct registry *r, const struct change *change, const char *tag,
-                       struct larder_digest *ret, struct larder_error *e)
+                       struct larder_digest *ret_old, struct larder_digest *ret_new,
+                       struct larder_error *e)
 {
     CLEANUP(oci_manifest_freep) struct oci_manifest *list = NULL;
     struct buf old = BUF_INIT(OCI_MANIFEST_BYTES_MAX);
     struct buf new = BUF_INIT(OCI_MANIFEST_BYTES_MAX);
     struct store_descriptor d = {.media_type = OCI_TYPE_INDEX};
     bool is_kept_by_registry = false;
-    int rc = referrers_tag_read(r, change->subject, &old, e);
+    int rc = read_list(r, change->subject, &old, ret_old, e);
     if (rc == 1)
         rc = oci_manifest_parse(buf_slice(&old), NULL, &list, e);
     if (rc == 0 && list && is_no_index(list))
@@ -98,10 +110,29 @@ static int change_once(struct registry *r, const struct change *change, const ch
             rc = manifest_put_one(r, tag, true, &d, buf_slice(&new), &is_kept_by_registry, e);
         if (rc == 0)
             rc = 1;
-        *ret = d.digest;
+        *ret_new = d.digest;
     }
     buf_done(&old);
     buf_done(&new);
+    return rc;
+}
+
+/*
+ * Whether another list than the one we wrote is there. The old one is no other: some registries
+ * show what a tag was for a while.
+ */
+static int is_overwritten(struct registry *r, const char *tag, const struct larder_digest *old,
+                          const struct larder_digest *new, struct larder_error *e)
+{
+    struct larder_error own = LARDER_ERROR_INIT;
+    struct store_descriptor now;
+    int rc = registry_resolve(&r->store, tag, &now, &own);
+    if (rc == 0)
+        return !larder_digest_equal(&now.digest, new) && !larder_digest_equal(&now.digest, old);
+    if (rc == -LARDER_NOENT && old->alg == LARDER_DIGEST_NONE)
+        return 0;
+    if (e)
+        *e = own;
     return rc;
 }
 
@@ -112,14 +143,12 @@ static int change_tag(struct registry *r, const struct change *change, struct la
     oci_referrers_tag(change->subject, tag);
     pthread_mutex_lock(&r->fallback_lock);
     for (unsigned i = 0; rc == 1 && i < WRITES_MAX; i++) {
-        struct larder_digest written;
-        struct store_descriptor now;
-        rc = change_once(r, change, tag, &written, e);
+        struct larder_digest old;
+        struct larder_digest new;
+        rc = change_once(r, change, tag, &old, &new, e);
         if (rc != 1)
             break;
-        rc = registry_resolve(&r->store, tag, &now, e);
-        if (rc == 0)
-            rc = !larder_digest_equal(&now.digest, &written);
+        rc = is_overwritten(r, tag, &old, &new, e);
     }
     pthread_mutex_unlock(&r->fallback_lock);
     if (rc == 1)
