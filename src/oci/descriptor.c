@@ -9,27 +9,46 @@
 #include "base/text.h"
 #include "oci/reference.h"
 
-static int check_text(void *arg, const char *key, const struct json *value)
+int oci_optional_text(struct json_span span, const char *what, const char *key,
+                      struct oci_pool *pool, const char **ret, struct larder_error *e)
 {
-    (void)arg;
-    (void)key;
-    return json_node_is_string(value) ? 0 : 1;
+    *ret = NULL;
+    if (json_span_is_null(span))
+        return 0;
+    if (!json_span_is_string(span))
+        return error_set(e, LARDER_INVAL, "%s: %s is no string", what, key);
+    if (span.n == 2)
+        return 0;
+    *ret = oci_pool_text(pool, span);
+    return *ret ? 0 : error_nomem(e);
 }
 
-bool oci_annotations_are_valid(const struct json *annotations)
+int oci_annotations_read(struct json_span span, const char *what, struct oci_pool *pool,
+                         const struct json **ret, struct larder_error *e)
 {
-    return json_node_is_null(annotations) ||
-           (json_node_is_object(annotations) && json_each(annotations, check_text, NULL) == 0);
+    *ret = NULL;
+    if (json_span_is_null(span))
+        return 0;
+    if (!json_span_is_object(span))
+        return error_set(e, LARDER_INVAL, "%s: annotations are no object", what);
+    int r = oci_pool_strings(pool, span, "annotations", ret, e);
+    if (r < 0)
+        error_context(e, "%s", what);
+    return r;
 }
 
-static bool are_strings(const struct json *list)
+static int read_list(struct json_span span, const char *what, const char *key,
+                     struct oci_pool *pool, const struct json **ret, struct larder_error *e)
 {
-    const struct json *one;
-    for (size_t i = 0; (one = json_at(list, i)); i++) {
-        if (!json_node_is_string(one))
-            return false;
-    }
-    return json_node_is_null(list) || json_node_is_array(list);
+    *ret = NULL;
+    if (json_span_is_null(span))
+        return 0;
+    if (!json_span_is_array(span))
+        return error_set(e, LARDER_INVAL, "%s: %s are no array", what, key);
+    int r = oci_pool_strings(pool, span, key, ret, e);
+    if (r < 0)
+        error_context(e, "%s", what);
+    return r;
 }
 
 /* Any visible text: some tools write a type that is none, and nothing but a header depends on it.
@@ -44,65 +63,91 @@ static bool is_media_type(const char *type)
     return n > 0;
 }
 
-/* A member that is a string, null or missing; *ret is NULL for the latter two and for "". */
-static bool optional_string(const struct json *node, const char *key, const char **ret)
+int oci_type_read(struct json_span span, const char *what, const char *key, bool is_required,
+                  struct oci_pool *pool, const char **ret, struct larder_error *e)
 {
-    const char *text = json_get_string(node, key);
-    *ret = text && *text ? text : NULL;
-    return text || json_node_is_null(json_get(node, key));
+    int r = oci_optional_text(span, what, key, pool, ret, e);
+    if (r == 0 && (*ret ? !is_media_type(*ret) : is_required))
+        r = error_set(e, LARDER_INVAL, "%s: %s is missing or malformed", what, key);
+    return r;
 }
 
-static const struct json *unless_null(const struct json *node)
+static int read_platform(struct json_span span, const char *what, struct oci_pool *pool,
+                         struct oci_descriptor *d, struct larder_error *e)
 {
-    return json_node_is_null(node) ? NULL : node;
-}
-
-static const char *check(const struct json *node, struct oci_descriptor *d)
-{
-    if (!json_node_is_object(node))
-        return "a descriptor expected";
-    d->media_type = json_get_string(node, "mediaType");
-    if (!is_media_type(d->media_type))
-        return "mediaType is missing or malformed";
-    int64_t size = json_get_i64(node, "size", -1);
-    if (size < 0)
-        return "size is missing, negative or no number";
-    d->size_bytes = (uint64_t)size;
-    if (!optional_string(node, "artifactType", &d->artifact_type) ||
-        (d->artifact_type && !is_media_type(d->artifact_type)))
-        return "artifactType is malformed";
-    if (!optional_string(node, "data", &d->data))
-        return "data is no string";
-    d->annotations = unless_null(json_get(node, "annotations"));
-    if (!oci_annotations_are_valid(d->annotations))
-        return "annotations are no object of strings";
-    d->urls = unless_null(json_get(node, "urls"));
-    if (!are_strings(d->urls))
-        return "urls are no array of strings";
-    const struct json *platform = unless_null(json_get(node, "platform"));
-    if (platform && !json_node_is_object(platform))
-        return "platform is no object";
-    d->has_platform = oci_platform_read(platform, &d->platform);
-    return NULL;
-}
-
-int oci_descriptor_read(const struct json *node, const char *what, struct oci_descriptor *ret,
-                        struct larder_error *e)
-{
-    struct oci_descriptor d = {.media_type = NULL};
-    const char *wrong = check(node, &d);
-    if (wrong)
-        return error_set(e, LARDER_INVAL, "%s: %s", what, wrong);
-    const char *digest = json_get_string(node, "digest");
-    if (!digest)
-        return error_set(e, LARDER_INVAL, "%s: digest is missing or no string", what);
-    int r = oci_digest_parse(slice_of(digest), &d.digest, e);
-    if (r < 0) {
-        error_context(e, "%s", what);
-        return r;
+    static const char *const keys[] = {"os",         "architecture", "variant",
+                                       "os.version", "os.features",  "features"};
+    struct json_span fields[ARRAY_LEN(keys)];
+    struct oci_platform p = {.os = NULL};
+    const char **const texts[] = {&p.os, &p.architecture, &p.variant, &p.os_version};
+    if (json_span_is_null(span))
+        return 0;
+    if (!json_span_is_object(span))
+        return error_set(e, LARDER_INVAL, "%s: platform is no object", what);
+    json_span_fields(span, keys, ARRAY_LEN(keys), fields);
+    int r = 0;
+    for (size_t i = 0; r == 0 && i < ARRAY_LEN(texts); i++)
+        r = oci_optional_text(fields[i], what, keys[i], pool, texts[i], e);
+    if (r == 0)
+        r = read_list(fields[4], what, keys[4], pool, &p.os_features, e);
+    if (r == 0)
+        r = read_list(fields[5], what, keys[5], pool, &p.features, e);
+    if (r == 0 && (p.os || p.architecture)) {
+        d->has_platform = true;
+        d->platform = p;
     }
-    *ret = d;
-    return 0;
+    return r;
+}
+
+static int read_digest(struct json_span span, const char *what, struct oci_pool *pool,
+                       struct larder_digest *ret, struct larder_error *e)
+{
+    if (!json_span_is_string(span))
+        return error_set(e, LARDER_INVAL, "%s: digest is missing or no string", what);
+    struct slice text = {span.p + 1, span.n - 2};
+    if (text.n > 0 && memchr(text.p, '\\', text.n)) {
+        text = slice_of(oci_pool_text(pool, span));
+        if (!text.p)
+            return error_nomem(e);
+    }
+    int r = oci_digest_parse(text, ret, e);
+    if (r < 0)
+        error_context(e, "%s", what);
+    return r;
+}
+
+int oci_descriptor_read(struct json_span object, const char *what, struct oci_pool *pool,
+                        struct oci_descriptor *ret, struct larder_error *e)
+{
+    enum { TYPE, DIGEST, SIZE, ARTIFACT_TYPE, DATA, ANNOTATIONS, URLS, PLATFORM, FIELDS };
+    static const char *const keys[FIELDS] = {"mediaType", "digest",      "size", "artifactType",
+                                             "data",      "annotations", "urls", "platform"};
+    struct json_span fields[FIELDS];
+    struct oci_descriptor d = {.media_type = NULL};
+    int64_t size = -1;
+    if (!json_span_is_object(object))
+        return error_set(e, LARDER_INVAL, "%s: a descriptor expected", what);
+    json_span_fields(object, keys, FIELDS, fields);
+    int r = oci_type_read(fields[TYPE], what, keys[TYPE], true, pool, &d.media_type, e);
+    if (r == 0)
+        r = read_digest(fields[DIGEST], what, pool, &d.digest, e);
+    if (r == 0 && (!json_span_i64(fields[SIZE], &size) || size < 0))
+        r = error_set(e, LARDER_INVAL, "%s: size is missing, negative or no number", what);
+    d.size_bytes = (uint64_t)size;
+    if (r == 0)
+        r = oci_type_read(fields[ARTIFACT_TYPE], what, keys[ARTIFACT_TYPE], false, pool,
+                          &d.artifact_type, e);
+    if (r == 0)
+        r = oci_optional_text(fields[DATA], what, keys[DATA], pool, &d.data, e);
+    if (r == 0)
+        r = oci_annotations_read(fields[ANNOTATIONS], what, pool, &d.annotations, e);
+    if (r == 0)
+        r = read_list(fields[URLS], what, keys[URLS], pool, &d.urls, e);
+    if (r == 0)
+        r = read_platform(fields[PLATFORM], what, pool, &d, e);
+    if (r == 0)
+        *ret = d;
+    return r;
 }
 
 const char *oci_annotation(const struct json *annotations, const char *key)

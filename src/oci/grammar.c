@@ -2,6 +2,7 @@
 /*
  * The alphabets of names, tags, hosts and digests.
  */
+#include <arpa/inet.h>
 #include <string.h>
 
 #include "base/error.h"
@@ -89,16 +90,15 @@ static bool is_domain(struct slice s)
     return s.n > 0;
 }
 
-/* Hex digits, colons, and the dots of an embedded IPv4 address; resolvers check the rest. */
 static bool is_ipv6(struct slice s)
 {
-    size_t colons = 0;
-    for (size_t i = 0; i < s.n; i++) {
-        colons += s.p[i] == ':';
-        if (hex_value(s.p[i]) < 0 && s.p[i] != ':' && s.p[i] != '.')
-            return false;
-    }
-    return colons >= 2 && s.n <= 45; /* INET6_ADDRSTRLEN without its NUL */
+    char text[INET6_ADDRSTRLEN];
+    struct in6_addr address;
+    if (s.n >= sizeof(text) || memchr(s.p, '\0', s.n))
+        return false;
+    memcpy(text, s.p, s.n);
+    text[s.n] = '\0';
+    return inet_pton(AF_INET6, text, &address) == 1;
 }
 
 static bool is_port(struct slice s)

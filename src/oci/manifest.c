@@ -15,7 +15,7 @@ void oci_manifest_free(struct oci_manifest *manifest)
         return;
     free(manifest->layers);
     free(manifest->manifests);
-    json_free(manifest->document);
+    oci_pool_free(manifest->pool);
     free(manifest);
 }
 
@@ -45,9 +45,31 @@ static const char *known_type(const char *type)
     return NULL;
 }
 
-static bool has(const struct json *document, const char *key)
+enum { /* members of a document */
+       SCHEMA_VERSION,
+       MEDIA_TYPE,
+       ARTIFACT_TYPE,
+       CONFIG,
+       LAYERS,
+       MANIFESTS,
+       SUBJECT,
+       ANNOTATIONS,
+       FS_LAYERS,
+       MEMBERS
+};
+static const char *const members[MEMBERS] = {
+    "schemaVersion", "mediaType", "artifactType", "config",   "layers",
+    "manifests",     "subject",   "annotations",  "fsLayers",
+};
+
+struct document {
+    struct json_span member[MEMBERS];
+    struct oci_pool *pool;
+};
+
+static bool has(const struct document *document, unsigned member)
 {
-    return !json_node_is_null(json_get(document, key));
+    return !json_span_is_null(document->member[member]);
 }
 
 static int refuse_schema1(struct larder_error *e)
@@ -71,16 +93,17 @@ static int claimed_type(const char *media_type, char out[OCI_MEDIA_TYPE_BYTES],
 }
 
 /* Go by the body's own word, then by the claim, then by the members. */
-static int find_type(const struct json *document, const char *claim, const char **ret,
+static int find_type(const struct document *document, const char *claim, const char **ret,
                      struct larder_error *e)
 {
-    const char *own = json_get_string(document, "mediaType");
-    if (!own && has(document, "mediaType"))
-        return error_set(e, LARDER_INVAL, "manifest: mediaType is no string");
-    if (own && !*own)
-        own = NULL;
+    const char *own = NULL;
+    int64_t version = 0;
+    int r = oci_optional_text(document->member[MEDIA_TYPE], "manifest", members[MEDIA_TYPE],
+                              document->pool, &own, e);
+    if (r < 0)
+        return r;
     if (media_type_is_schema1(own) || (!own && media_type_is_schema1(claim)) ||
-        json_get_i64(document, "schemaVersion", 2) == 1)
+        (json_span_i64(document->member[SCHEMA_VERSION], &version) && version == 1))
         return refuse_schema1(e);
     if (own && *claim && strcasecmp(own, claim) != 0) {
         char announced[OCI_MEDIA_TYPE_BYTES + 32];
@@ -92,9 +115,9 @@ static int find_type(const struct json *document, const char *claim, const char 
     if (!found && *type)
         return oci_refuse(e, LARDER_UNSUPPORTED, "manifest: media type", slice_of(type),
                           "neither an image nor an index");
-    if (!found && has(document, "manifests"))
+    if (!found && has(document, MANIFESTS))
         found = OCI_TYPE_INDEX;
-    if (!found && has(document, "config"))
+    if (!found && has(document, CONFIG))
         found = OCI_TYPE_MANIFEST;
     if (!found)
         return error_set(e, LARDER_UNSUPPORTED, "manifest: neither an image nor an index");
@@ -106,26 +129,38 @@ static int find_type(const struct json *document, const char *claim, const char 
 
 /* ---- what is in it ---- */
 
-static int read_list(const struct json *document, const char *key, const char *what,
+static size_t count(struct json_span list)
+{
+    const char *at = NULL;
+    struct json_span one;
+    size_t n = 0;
+    while (json_span_next(list, &at, &one))
+        n++;
+    return n;
+}
+
+static int read_list(const struct document *document, unsigned member, const char *what,
                      struct oci_descriptor **ret, size_t *ret_n, struct larder_error *e)
 {
-    const struct json *list = json_get(document, key);
-    size_t n = json_length(list);
-    if (!list)
-        return error_set(e, LARDER_INVAL, "manifest: %s are missing", key);
+    struct json_span list = document->member[member];
+    if (!list.p)
+        return error_set(e, LARDER_INVAL, "manifest: %s are missing", members[member]);
     /* Go writes null for an empty list. */
-    if (!json_node_is_array(list) && !json_node_is_null(list))
-        return error_set(e, LARDER_INVAL, "manifest: %s are no array", key);
+    if (!json_span_is_array(list) && !json_span_is_null(list))
+        return error_set(e, LARDER_INVAL, "manifest: %s are no array", members[member]);
+    size_t n = count(list);
     if (n > OCI_MEMBERS_MAX)
-        return error_set(e, LARDER_LIMIT, "manifest: %zu %s, at most %d are read", n, key,
-                         OCI_MEMBERS_MAX);
+        return error_set(e, LARDER_LIMIT, "manifest: %zu %s, at most %d are read", n,
+                         members[member], OCI_MEMBERS_MAX);
     CLEANUP_FREE struct oci_descriptor *made = calloc(n ? n : 1, sizeof(*made));
     if (!made)
         return error_nomem(e);
-    for (size_t i = 0; i < n; i++) {
+    const char *at = NULL;
+    struct json_span one;
+    for (size_t i = 0; i < n && json_span_next(list, &at, &one); i++) {
         char name[64];
         snprintf(name, sizeof(name), "manifest: %s %zu", what, i);
-        int r = oci_descriptor_read(json_at(list, i), name, &made[i], e);
+        int r = oci_descriptor_read(one, name, document->pool, &made[i], e);
         if (r < 0)
             return r;
     }
@@ -134,83 +169,125 @@ static int read_list(const struct json *document, const char *key, const char *w
     return 0;
 }
 
-static int read_common(struct oci_manifest *m, struct larder_error *e)
+static int read_common(const struct document *document, struct oci_manifest *m,
+                       struct larder_error *e)
 {
-    const struct json *document = m->document;
-    if (json_get_i64(document, "schemaVersion", 0) != 2)
+    int64_t version = 0;
+    if (!json_span_i64(document->member[SCHEMA_VERSION], &version) || version != 2)
         return error_set(e, LARDER_INVAL, "manifest: schemaVersion is not 2");
-    if (has(document, "annotations"))
-        m->annotations = json_get(document, "annotations");
-    if (!oci_annotations_are_valid(m->annotations))
-        return error_set(e, LARDER_INVAL, "manifest: annotations are no object of strings");
-    if (has(document, "artifactType") && !json_get_string(document, "artifactType"))
-        return error_set(e, LARDER_INVAL, "manifest: artifactType is no string");
-    m->artifact_type = json_get_string(document, "artifactType");
-    if (m->artifact_type && !*m->artifact_type)
-        m->artifact_type = NULL;
-    m->has_subject = has(document, "subject");
-    return m->has_subject ? oci_descriptor_read(json_get(document, "subject"), "manifest: subject",
-                                                &m->subject, e)
-                          : 0;
+    int r = oci_annotations_read(document->member[ANNOTATIONS], "manifest", document->pool,
+                                 &m->annotations, e);
+    if (r == 0)
+        r = oci_type_read(document->member[ARTIFACT_TYPE], "manifest", members[ARTIFACT_TYPE],
+                          false, document->pool, &m->artifact_type, e);
+    m->has_subject = has(document, SUBJECT);
+    if (r == 0 && m->has_subject)
+        r = oci_descriptor_read(document->member[SUBJECT], "manifest: subject", document->pool,
+                                &m->subject, e);
+    return r;
 }
 
-static int read_all(struct oci_manifest *m, struct larder_error *e)
+static int read_all(const struct document *document, struct oci_manifest *m, struct larder_error *e)
 {
-    const struct json *document = m->document;
     m->kind = media_type_is_index(m->media_type) ? OCI_KIND_INDEX : OCI_KIND_IMAGE;
     m->is_docker = media_type_is_docker(m->media_type);
     /* One document that is two things would be one to us and the other to whoever checked it. */
-    bool is_both =
-        has(document, "manifests") ? has(document, "layers") || has(document, "config") : false;
-    if (is_both || has(document, "fsLayers"))
+    bool is_both = has(document, MANIFESTS) && (has(document, LAYERS) || has(document, CONFIG));
+    if (is_both || has(document, FS_LAYERS))
         return error_set(e, LARDER_INVAL, "manifest: has members of %s, expected those of one kind",
                          is_both ? "both an image and an index" : "schema 1");
-    int r = read_common(m, e);
+    int r = read_common(document, m, e);
     if (r < 0)
         return r;
     if (m->kind == OCI_KIND_INDEX)
-        return read_list(document, "manifests", "member", &m->manifests, &m->n_manifests, e);
-    if (!has(document, "config"))
+        return read_list(document, MANIFESTS, "member", &m->manifests, &m->n_manifests, e);
+    if (!has(document, CONFIG))
         return error_set(e, LARDER_INVAL, "manifest: config is missing");
-    r = oci_descriptor_read(json_get(document, "config"), "manifest: config", &m->config, e);
+    r = oci_descriptor_read(document->member[CONFIG], "manifest: config", document->pool,
+                            &m->config, e);
     if (r < 0)
         return r;
-    return read_list(document, "layers", "layer", &m->layers, &m->n_layers, e);
+    return read_list(document, LAYERS, "layer", &m->layers, &m->n_layers, e);
 }
 
 int oci_manifest_parse(struct slice bytes, const char *media_type, struct oci_manifest **ret,
                        struct larder_error *e)
 {
     char claim[OCI_MEDIA_TYPE_BYTES];
+    struct json_span all = {NULL, 0};
     int r = claimed_type(media_type, claim, e);
     if (r < 0)
         return r;
-    CLEANUP(oci_manifest_freep) struct oci_manifest *m = calloc(1, sizeof(*m));
-    if (!m)
-        return error_nomem(e);
-    r = json_parse(bytes, OCI_MANIFEST_BYTES_MAX, &m->document, e);
+    r = json_check(bytes, OCI_MANIFEST_BYTES_MAX, &all, e);
     if (r < 0) {
         error_context(e, "manifest");
         return r;
     }
-    if (!json_node_is_object(m->document))
+    if (!json_span_is_object(all))
         return error_set(e, LARDER_INVAL, "manifest: no JSON object");
-    r = find_type(m->document, claim, &m->media_type, e);
+    CLEANUP(oci_manifest_freep) struct oci_manifest *m = calloc(1, sizeof(*m));
+    if (!m)
+        return error_nomem(e);
+    r = oci_pool_new(&m->pool, e);
     if (r < 0)
         return r;
-    r = read_all(m, e);
+    struct document document = {.pool = m->pool};
+    json_span_fields(all, members, MEMBERS, document.member);
+    r = find_type(&document, claim, &m->media_type, e);
+    if (r == 0)
+        r = read_all(&document, m, e);
     if (r < 0)
         return r;
     *ret = TAKE_PTR(m);
     return 0;
 }
 
+/* Of a config's os.features, which become a tree; a handful of short names in practice. */
+#define FEATURES_MAX_BYTES 65536
+
+/* A document of those members of the config alone: the rest (labels, history, whatever somebody put
+ * there) may be large. */
+static int config_members(struct slice config, struct json *document, struct larder_error *e)
+{
+    static const char *const keys[] = {"os", "architecture", "variant", "os.version",
+                                       "os.features"};
+    struct json_span fields[ARRAY_LEN(keys)];
+    struct json_span all = {NULL, 0};
+    int r = json_check(config, OCI_MANIFEST_BYTES_MAX, &all, e);
+    if (r < 0)
+        return r;
+    json_span_fields(all, keys, ARRAY_LEN(keys), fields);
+    for (size_t i = 0; i < ARRAY_LEN(keys); i++) {
+        struct json *tree = NULL;
+        if (json_span_is_array(fields[i]) && fields[i].n > FEATURES_MAX_BYTES)
+            return error_set(e, LARDER_LIMIT, "%s: more than %d bytes", keys[i],
+                             FEATURES_MAX_BYTES);
+        if (json_span_is_array(fields[i]))
+            r = json_span_parse(fields[i], &tree, e);
+        if (r < 0)
+            return r;
+        if (tree && json_set(document, keys[i], tree) < 0)
+            return error_nomem(e);
+        if (!json_span_is_string(fields[i]))
+            continue;
+        CLEANUP_FREE char *text = malloc(fields[i].n);
+        if (!text)
+            return error_nomem(e);
+        text[json_span_decode(fields[i], text)] = '\0';
+        if (json_set_string(document, keys[i], text) < 0)
+            return error_nomem(e);
+    }
+    return 0;
+}
+
 int oci_config_platform(struct slice config, struct json **ret_document, struct oci_platform *ret,
                         struct larder_error *e)
 {
-    CLEANUP(json_freep) struct json *document = NULL;
+    CLEANUP(json_freep) struct json *document = json_new_object();
     struct oci_platform platform;
-    int r = json_parse(config, OCI_MANIFEST_BYTES_MAX, &document, e);
+    if (!document)
+        return error_nomem(e);
+    int r = config_members(config, document, e);
     if (r < 0) {
         error_context(e, "config of the image");
         return r;

@@ -36,6 +36,8 @@ struct oci_descriptor {
     const char *data;               /* base64, see oci_descriptor_data; NULL */
 };
 
+struct oci_pool;
+
 enum oci_kind { OCI_KIND_IMAGE, OCI_KIND_INDEX };
 
 struct oci_manifest {
@@ -51,7 +53,7 @@ struct oci_manifest {
     bool has_subject;
     struct oci_descriptor subject;
     const struct json *annotations; /* NULL */
-    struct json *document;          /* what the above borrows from */
+    struct oci_pool *pool;          /* what the above borrows from */
 };
 
 /*
@@ -75,6 +77,7 @@ const char *oci_annotation(const struct json *annotations, const char *key);
 int oci_descriptor_data(const struct oci_descriptor *descriptor, char **ret,
                         struct larder_error *e);
 /* The platform an image's config names (image-spec config.md); it borrows from *ret_document, which
- * the caller frees. NOENT when it names none (an artifact's); INVAL. */
+ * has nothing else in it and is freed by the caller. NOENT when it names none (an artifact's);
+ * INVAL. */
 int oci_config_platform(struct slice config, struct json **ret_document, struct oci_platform *ret,
                         struct larder_error *e);

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "fuzz.h"
+#include "json/span.h"
 #include "oci/manifest.h"
 #include "oci/write.h"
 
@@ -75,6 +76,60 @@ static void check_image(const struct oci_manifest *m)
     buf_done(&out);
 }
 
+/* The tree's node and the piece of text are of one kind and hold the same. */
+static void check_same(const struct json *node, struct json_span span, unsigned depth)
+{
+    const char *at = NULL;
+    struct json_span key;
+    struct json_span one;
+    size_t n = 0;
+    FUZZ_CHECK(json_node_is_null(node) == json_span_is_null(span));
+    FUZZ_CHECK(json_node_is_object(node) == json_span_is_object(span));
+    FUZZ_CHECK(json_node_is_array(node) == json_span_is_array(span));
+    FUZZ_CHECK(json_node_is_string(node) == json_span_is_string(span));
+    if (json_span_is_string(span)) {
+        char *text = malloc(span.n);
+        FUZZ_CHECK(text);
+        text[json_span_decode(span, text)] = '\0';
+        FUZZ_CHECK(strcmp(text, json_text(node)) == 0);
+        free(text);
+    }
+    if (depth == 0)
+        return;
+    while (json_span_next_member(span, &at, &key, &one)) {
+        char *name = malloc(key.n);
+        FUZZ_CHECK(name);
+        name[json_span_decode(key, name)] = '\0';
+        const char *const keys[] = {name};
+        struct json_span found;
+        json_span_fields(span, keys, 1, &found);
+        FUZZ_CHECK(found.p == one.p || key.n > 200);
+        check_same(json_get(node, name), one, depth - 1);
+        free(name);
+        n++;
+    }
+    while (json_span_is_array(span) && json_span_next(span, &at, &one))
+        check_same(json_at(node, n++), one, depth - 1);
+    FUZZ_CHECK(n == json_length(node));
+}
+
+/* Two readers, one verdict. */
+static void check_readers(struct slice text)
+{
+    struct larder_error e = LARDER_ERROR_INIT;
+    struct larder_error e_tree = LARDER_ERROR_INIT;
+    struct json *doc = NULL;
+    struct json_span all = {NULL, 0};
+    int r = json_check(text, OCI_MANIFEST_BYTES_MAX, &all, &e);
+    int r_tree = json_parse(text, OCI_MANIFEST_BYTES_MAX, &doc, &e_tree);
+    if (r != r_tree)
+        FUZZ_CHECK(r == 0 ? strstr(e_tree.msg, "real number overflow") != NULL
+                          : strstr(e.msg, "nested too deep") || strstr(e.msg, "too large"));
+    if (r == 0 && r_tree == 0)
+        check_same(doc, all, 5);
+    json_free(doc);
+}
+
 static void check_config(struct slice text)
 {
     struct json *doc = NULL;
@@ -116,6 +171,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     FUZZ_CHECK((r == 0) == (m != NULL));
     FUZZ_CHECK((int)e.code == -r);
     check_config(text);
+    check_readers(text);
     if (!m)
         return 0;
     if (m->has_subject)
