@@ -22,6 +22,7 @@ const struct command *const command_table[] = {
     &command_image_invalidate,
     &command_image_check,
     &command_image_adopt,
+    &command_copy,
     &command_status,
     &command_du,
     &command_gc,

@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/utsname.h>
 
 #include "base/error.h"
 #include "base/fdio.h"
@@ -169,6 +170,14 @@ int remote_repository(const char *word, char **ret, struct larder_error *e)
         return error_nomem(e);
     *ret = text;
     return 0;
+}
+
+const char *remote_host_platform(char out[96])
+{
+    struct utsname name;
+
+    snprintf(out, 96, "linux/%s", uname(&name) == 0 ? name.machine : "amd64");
+    return out;
 }
 
 /* ---- files ---- */

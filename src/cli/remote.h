@@ -20,31 +20,41 @@ struct remote_args {
     int retry_times; /* not of one side */
 };
 
-/* Each row is named prefix + name; of says which side, as in "of the source". */
-#define REMOTE_AUTHFILE_OPT(prefix, a, of)                                 \
-    OPT_PATH(                                                              \
-        0, prefix "authfile", &(a)->authfile, "FILE",                      \
-        "file with the credentials" of ", docker's or podman's; default: " \
-        "registry.authfile of the configuration, $REGISTRY_AUTH_FILE, then their usual files")
-#define REMOTE_TLS_OPTS(prefix, a, of)                       \
-    OPT_BOOL(0, prefix "tls-verify", &(a)->tls_verify,       \
-             "whether TLS and a certificate are required" of \
-             "; default: as registries.conf says, "          \
-             "yes, but not of loopback"),                    \
-        OPT_DIR(0, prefix "cert-dir", &(a)->cert_dir, "DIR", \
-                "directory with *.crt, *.cert and *.key for the registry" of)
-#define REMOTE_OPTS(prefix, a, of)                                                     \
-    REMOTE_AUTHFILE_OPT(prefix, a, of),                                                \
-        OPT_STRING(0, prefix "creds", &(a)->creds, "USER:PASSWORD",                    \
-                   "credentials" of "; others may see them in the list of processes"), \
-        OPT_STRING(0, prefix "registry-token", &(a)->registry_token, "TOKEN",          \
-                   "bearer token to be sent" of),                                      \
-        OPT_FLAG(0, prefix "no-creds", &(a)->no_creds, "use no credentials" of),       \
-        REMOTE_TLS_OPTS(prefix, a, of)
+#define REMOTE_AUTHFILE_OPT(a)                                                                 \
+    OPT_PATH(0, "authfile", &(a)->authfile, "FILE",                                            \
+             "file with credentials, docker's or podman's; default: registry.authfile of the " \
+             "configuration, $REGISTRY_AUTH_FILE, then their usual places")
+#define REMOTE_TLS_OPTS(a)                                                                         \
+    OPT_BOOL(0, "tls-verify", &(a)->tls_verify,                                                    \
+             "whether TLS with a good certificate is required; default: as registries.conf says, " \
+             "and yes, but for loopback addresses"),                                               \
+        OPT_DIR(0, "cert-dir", &(a)->cert_dir, "DIR",                                              \
+                "directory with *.crt, *.cert and *.key for the registry; default: that of the "   \
+                "host in certs.d of containers and docker")
+#define REMOTE_OPTS(a)                                                                            \
+    REMOTE_AUTHFILE_OPT(a),                                                                       \
+        OPT_STRING(0, "creds", &(a)->creds, "USER:PASSWORD",                                      \
+                   "use these; others may see them in the list of processes"),                    \
+        OPT_STRING(0, "registry-token", &(a)->registry_token, "TOKEN", "send this bearer token"), \
+        OPT_FLAG(0, "no-creds", &(a)->no_creds, "use no credentials"), REMOTE_TLS_OPTS(a)
+/* The same for one side of a copy. */
+#define REMOTE_SIDE_OPTS(prefix, a, side)                                                        \
+    OPT_PATH(0, prefix "authfile", &(a)->authfile, "FILE", "as --authfile, of the " side),       \
+        OPT_STRING(0, prefix "creds", &(a)->creds, "USER:PASSWORD", "as --creds, of the " side), \
+        OPT_STRING(0, prefix "registry-token", &(a)->registry_token, "TOKEN",                    \
+                   "as --registry-token, of the " side),                                         \
+        OPT_FLAG(0, prefix "no-creds", &(a)->no_creds, "as --no-creds, of the " side),           \
+        OPT_BOOL(0, prefix "tls-verify", &(a)->tls_verify, "as --tls-verify, of the " side),     \
+        OPT_DIR(0, prefix "cert-dir", &(a)->cert_dir, "DIR", "as --cert-dir, of the " side)
 #define REMOTE_RETRY_OPT(a)                                                                   \
     OPT_COUNT(0, "retry-times", &(a)->retry_times, "N",                                       \
               "how often a request is repeated that failed in a way that may pass; default: " \
               "net.retries of the configuration")
+/* Of publish and copy; the field is an int of the command's own. */
+#define REMOTE_JOBS_OPT(field)                                                          \
+    OPT_COUNT('j', "jobs", (field), "N",                                                \
+              "how many blobs are on their way at once; default: registry.jobs of the " \
+              "configuration")
 
 /* The options for the library; borrows from the arguments and the configuration. */
 struct remote {
@@ -69,10 +79,6 @@ void remote_done(struct remote *remote); /* wipes; also for CLEANUP(remote_done)
 
 /* --jobs, else registry.jobs of the configuration (which must have been read). */
 unsigned remote_jobs(const struct cli *cli, int given);
-#define REMOTE_JOBS_OPT(field)                                                          \
-    OPT_COUNT('j', "jobs", (field), "N",                                                \
-              "how many blobs are on their way at once; default: registry.jobs of the " \
-              "configuration")
 
 /*
  * Opens the store when one of the locations begins with "store:" (made when it is missing, if
@@ -90,6 +96,8 @@ int remote_check_location(const char *location, struct larder_error *e);
  * repository. */
 int remote_repository(const char *word, char **ret, struct larder_error *e);
 bool remote_is_registry(const char *location);
+/* What this machine runs, as "linux/x86_64", for --platform's default. */
+const char *remote_host_platform(char out[96]);
 
 /* Writes text, without a newline, into a file (--digestfile). */
 int remote_write_file(const char *path, const char *text, struct larder_error *e);
