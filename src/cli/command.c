@@ -23,6 +23,7 @@ const struct command *const command_table[] = {
     &command_image_check,
     &command_image_adopt,
     &command_copy,
+    &command_inspect,
     &command_status,
     &command_du,
     &command_gc,

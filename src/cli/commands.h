@@ -19,6 +19,7 @@ extern const struct command command_image_invalidate;
 extern const struct command command_image_check;
 extern const struct command command_image_adopt;
 extern const struct command command_copy;
+extern const struct command command_inspect;
 extern const struct command command_status;
 extern const struct command command_du;
 extern const struct command command_gc;

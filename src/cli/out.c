@@ -67,18 +67,26 @@ void doc_array(struct doc *doc, const char *key)
     doc_open(doc, key, json_new_array());
 }
 
+int out_json(const struct json *node)
+{
+    struct buf text = BUF_INIT(DOC_BYTES_MAX);
+    int rc = json_dump_pretty(node, &text, NULL);
+
+    doc_begun = true;
+    if (rc == 0)
+        fwrite(text.p, 1, text.n, stdout);
+    buf_done(&text);
+    return rc;
+}
+
 void doc_end(struct doc *doc)
 {
     struct json *root = doc->open[0];
-    struct buf text = BUF_INIT(DOC_BYTES_MAX);
 
     if (--doc->depth > 0)
         return;
-    if (!doc->is_out_of_memory && json_dump_pretty(root, &text, NULL) == 0)
-        fwrite(text.p, 1, text.n, stdout);
-    else
+    if (doc->is_out_of_memory || out_json(root) < 0)
         doc_failed = true;
-    buf_done(&text);
     json_free(root);
     *doc = DOC_INIT;
 }

@@ -42,6 +42,9 @@ void doc_bool(struct doc *doc, const char *key, bool value);
 void doc_time(struct doc *doc, const char *key, int64_t realtime_ns);
 void doc_digest(struct doc *doc, const char *key, const struct larder_digest *digest);
 
+/* The node as a document of its own, for what has the shape of somebody else's. NOMEM. */
+int out_json(const struct json *node);
+
 /* Text that came from outside: control bytes and escape sequences become visible. */
 void put_text(FILE *to, const char *text);
 
