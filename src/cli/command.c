@@ -24,6 +24,7 @@ const struct command *const command_table[] = {
     &command_image_adopt,
     &command_copy,
     &command_inspect,
+    &command_list_tags,
     &command_status,
     &command_du,
     &command_gc,
