@@ -25,6 +25,7 @@ const struct command *const command_table[] = {
     &command_copy,
     &command_inspect,
     &command_list_tags,
+    &command_delete,
     &command_status,
     &command_du,
     &command_gc,
