@@ -26,6 +26,7 @@ const struct command *const command_table[] = {
     &command_inspect,
     &command_list_tags,
     &command_delete,
+    &command_diff,
     &command_status,
     &command_du,
     &command_gc,
