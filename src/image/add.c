@@ -26,7 +26,7 @@ static int check_local_file(const char *path, const char *what, struct larder_er
 static int check_reachable_parts(const struct image_entry *entry, struct larder_error *e)
 {
     int r = 0;
-    if (!source_is_url(entry->source))
+    if (!source_is_url(entry->source) && !source_is_registry(entry->source, NULL))
         r = check_local_file(entry->source, "source", e);
     if (r == 0 && entry->checksum && !image_checksum_is_literal(entry->checksum) &&
         !source_is_url(entry->checksum))

@@ -14,6 +14,7 @@
 #include "image/source.h"
 #include "image/sums.h"
 #include "net/url.h"
+#include "oci/reference.h"
 #include "store/dir/ref.h"
 
 #define IMAGE_MEDIA_TYPE "application/vnd.larder.disk-image"
@@ -436,6 +437,18 @@ static int check_url(const char *url, const char *what, struct larder_error *e)
     return -LARDER_INVAL;
 }
 
+static int take_reference(const char *source, const char *text, char **ret, const char *what,
+                          struct larder_error *e)
+{
+    struct oci_reference reference = {0};
+    int r = oci_reference_parse(text, &reference, e);
+    oci_reference_done(&reference);
+    if (r < 0)
+        return error_context(e, "%s %s", what, source);
+    *ret = strdup(source);
+    return *ret ? 0 : error_nomem(e);
+}
+
 static int take_source(const char *source, char **ret, const char *what, struct larder_error *e)
 {
     if (source_is_url(source)) {
@@ -445,9 +458,13 @@ static int take_source(const char *source, char **ret, const char *what, struct 
         *ret = strdup(source);
         return *ret ? 0 : error_nomem(e);
     }
+    const char *reference = NULL;
+    if (source_is_registry(source, &reference))
+        return take_reference(source, reference, ret, what, e);
     if (strstr(source, "://"))
         return error_set(e, LARDER_UNSUPPORTED,
-                         "%s %s: only local paths and http(s) URLs are supported", what, source);
+                         "%s %s: neither a local path, an http(s) URL nor oras://HOST/NAME:TAG",
+                         what, source);
     return path_absolute(source, ret, e);
 }
 
@@ -491,6 +508,11 @@ static int check_values(const struct larder_image_spec *spec, struct larder_erro
         strcmp(spec->unpack, "never"))
         return error_set(e, LARDER_INVAL, "image: unpack %s: expected auto, always or never",
                          spec->unpack);
+    if (spec->source && (spec->checksum || spec->keyring) && source_is_registry(spec->source, NULL))
+        return error_set(e, LARDER_INVAL,
+                         "image: source %s has its digest in the registry: no --checksum or "
+                         "--keyring; pin it by @sha256:... instead",
+                         spec->source);
     int r = check_checksum(spec->checksum, e);
     return r == 0 && spec->format ? format_parse(spec->format, &format, e) : r;
 }
@@ -529,6 +551,9 @@ static int take_checksum(const char *checksum, char **ret, struct larder_error *
     }
     if (image_checksum_is_literal(checksum))
         return take_text(checksum, ret, e);
+    if (source_is_registry(checksum, NULL))
+        return error_set(e, LARDER_INVAL, "checksum %s: a digest, URL or path was expected",
+                         checksum);
     return take_source(checksum, ret, "checksum", e);
 }
 

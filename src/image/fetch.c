@@ -14,6 +14,7 @@
 #include "base/hash.h"
 #include "base/process.h"
 #include "base/text.h"
+#include "image/fetch_registry.h"
 #include "image/probe.h"
 #include "image/service.h"
 #include "image/source.h"
@@ -24,23 +25,9 @@
 /* Left free beside the image: refs, memos, the index, and other people's small files. */
 #define SPACE_MARGIN_BYTES (64ULL * 1024 * 1024)
 
-struct fetch_run {
-    struct larder_store *store;
-    struct http_client *client;
-    struct image_entry *entry;
-    struct image_published *published;
-    char *url;                 /* ours: published may be replaced meanwhile; NULL: local */
-    char key[64];              /* partial's name */
-    struct temp_file source;   /* the bytes as fetched */
-    struct temp_file unpacked; /* when they are unpacked */
-    enum transfer_unpack policy;
-    struct transfer transfer;
-    struct stat local; /* of a local source, before its first byte was read */
-};
-
 /* ---- callbacks of the transfer ---- */
 
-static int check_space(void *arg, uint64_t total_bytes, bool is_unpacked, struct larder_error *e)
+int fetch_check_space(void *arg, uint64_t total_bytes, bool is_unpacked, struct larder_error *e)
 {
     struct fetch_run *run = arg;
     uint64_t free_bytes = 0;
@@ -235,7 +222,7 @@ static int transfer_once(struct fetch_run *run, bool from_zero, struct larder_er
         .result_alg_bits = HASH_BIT(LARDER_DIGEST_SHA256),
         .expected_bytes = run->published->size_bytes,
         .no_cache = from_zero,
-        .sized = check_space,
+        .sized = fetch_check_space,
         .peek = check_head,
         .remember = run->url ? remember_validators : NULL,
         .arg = run,
@@ -416,7 +403,7 @@ static void record_source(struct fetch_run *run)
 {
     struct image_entry *entry = run->entry;
     struct transfer *t = &run->transfer;
-    const char *transform = transform_name(t->unpacked);
+    const char *transform = run->transform ? run->transform : transform_name(t->unpacked);
     memcpy(entry->source_digests.by_alg, t->source_digests, sizeof(t->source_digests));
     entry->source_bytes = t->source_bytes;
     replace_text(&entry->transform, transform ? strdup(transform) : NULL);
@@ -427,7 +414,7 @@ static void record_source(struct fetch_run *run)
         if (t->response.final_url)
             t->response.final_url[strcspn(t->response.final_url, "?#")] = '\0';
         replace_text(&entry->final_url, TAKE_PTR(t->response.final_url));
-    } else {
+    } else if (!source_is_registry(entry->source, NULL)) {
         replace_text(&entry->etag, source_local_etag(&run->local));
     }
     if (!digest_set_strongest(&run->published->digests))
@@ -448,11 +435,12 @@ static int check_whole(const struct fetch_run *run, struct larder_error *e)
     return error_hint(e, "give a checksum with --checksum");
 }
 
-static int publish(struct fetch_run *run, int *ret_gc_lock, struct larder_error *e)
+int fetch_publish(struct fetch_run *run, int *ret_gc_lock, struct larder_error *e)
 {
     struct image_entry *entry = run->entry;
     struct transfer *t = &run->transfer;
-    struct temp_file *result = t->unpacked != UNPACK_NONE ? &run->unpacked : &run->source;
+    bool is_source = t->unpacked == UNPACK_NONE && run->source.fd >= 0;
+    struct temp_file *result = is_source ? &run->source : &run->unpacked;
     struct image_probe probe = {0};
     CLEANUP_CLOSE int lock = -1;
     bool existed = false;
@@ -487,7 +475,7 @@ static int publish(struct fetch_run *run, int *ret_gc_lock, struct larder_error 
  * The published bytes may be here already (another entry, an adopted file): then nothing is
  * fetched. Only when they are not to be unpacked, since sums name the source's bytes.
  */
-static int take_existing(struct fetch_run *run, int *ret_gc_lock, struct larder_error *e)
+int fetch_take_existing(struct fetch_run *run, int *ret_gc_lock, struct larder_error *e)
 {
     const struct larder_digest *digest = &run->published->digests.by_alg[LARDER_DIGEST_SHA256];
     struct image_entry *entry = run->entry;
@@ -557,11 +545,12 @@ int image_fetch(struct larder_store *store, struct http_client *client, struct i
         return r;
     }
     snprintf(run.key, sizeof(run.key), "%s", lock_name);
-    r = take_existing(&run, ret_gc_lock, e);
-    if (r == 0) {
+    if (source_is_registry(entry->source, NULL)) {
+        r = image_fetch_registry(&run, ret_gc_lock, e);
+    } else if ((r = fetch_take_existing(&run, ret_gc_lock, e)) == 0) {
         r = transfer_consistent(&run, e);
         if (r == 0)
-            r = publish(&run, ret_gc_lock, e);
+            r = fetch_publish(&run, ret_gc_lock, e);
     }
     temp_drop(&run.unpacked);
     if (run.url)

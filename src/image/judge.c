@@ -185,7 +185,8 @@ int image_judge_fresh(struct larder_store *store, struct http_client *client,
     int r = 0;
     /* An entry that was fetched without finding sums is judged by its validators alone; the
      * siblings are looked for again when there is something new to fetch. */
-    bool ask_sums = entry->checksum || entry->sums_url || entry->keyring || !has_local;
+    bool ask_sums = entry->checksum || entry->sums_url || entry->keyring || !has_local ||
+                    source_is_registry(entry->source, NULL);
     if (ask_sums)
         r = image_sums_ask(store, client, entry, false, &published, e);
     if (r < 0)

@@ -81,7 +81,7 @@ static bool looks_like_source(const char *text)
 /* The source as the entry will have it: local paths absolute. */
 static int normal_source(const char *source, char **ret, struct larder_error *e)
 {
-    if (!source_is_url(source))
+    if (!source_is_url(source) && !source_is_registry(source, NULL))
         return path_absolute(source, ret, e);
     char *copy = strdup(source);
     if (!copy)

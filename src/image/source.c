@@ -17,6 +17,20 @@ bool source_is_url(const char *source)
     return url_is_http(source);
 }
 
+bool source_is_registry(const char *source, const char **ret_reference)
+{
+    static const char *const schemes[] = {"oras://", "oci://", "docker://"};
+    for (size_t i = 0; i < ARRAY_LEN(schemes); i++) {
+        size_t n = strlen(schemes[i]);
+        if (strncmp(source, schemes[i], n) != 0)
+            continue;
+        if (ret_reference)
+            *ret_reference = source + n;
+        return true;
+    }
+    return false;
+}
+
 int source_basename(const char *source, char **ret, struct larder_error *e)
 {
     if (source_is_url(source))

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #pragma once
 /*
- * Where an image comes from: a local path or an http(s) URL, and what can be learned about it
- * without fetching it.
+ * Where an image comes from: a local path, an http(s) URL or a registry (oras://HOST/NAME:TAG,
+ * oci://, docker://; registry_source.h), and what can be learned about it without fetching it.
  */
 #include <stdbool.h>
 #include <stdint.h>
@@ -10,7 +10,9 @@
 #include "image/entry.h"
 #include "net/http.h"
 
-bool source_is_url(const char *source);
+bool source_is_url(const char *source); /* http(s) */
+/* Whether it names an image in a registry; *ret_reference (may be NULL): what follows "://". */
+bool source_is_registry(const char *source, const char **ret_reference);
 /* File name part, percent-decoded for URLs: what checksum files call it. malloc'd. */
 int source_basename(const char *source, char **ret, struct larder_error *e);
 /* Another file in the same directory (URL or path). malloc'd. */

@@ -8,6 +8,7 @@
 #include "base/error.h"
 #include "base/fdio.h"
 #include "image/checksum_file.h"
+#include "image/registry_source.h"
 #include "image/signature.h"
 #include "image/source.h"
 #include "store/dir/dir.h"
@@ -383,11 +384,26 @@ static int ask(struct sums_run *run, struct larder_error *e)
     return r;
 }
 
+/* A registry's digests are its checksums. */
+static int ask_registry(struct larder_store *store, const struct image_entry *entry, bool no_cache,
+                        struct image_published *ret, struct larder_error *e)
+{
+    struct image_published published = {0};
+    int r = registry_source_ask(store, entry, no_cache, &published, NULL, NULL, e);
+    if (r < 0)
+        return error_context(e, "image %s", entry->name);
+    image_published_done(ret);
+    *ret = published;
+    return 0;
+}
+
 int image_sums_ask(struct larder_store *store, struct http_client *client,
                    const struct image_entry *entry, bool no_cache, struct image_published *ret,
                    struct larder_error *e)
 {
     CLEANUP_FREE char *image_name = NULL;
+    if (source_is_registry(entry->source, NULL))
+        return ask_registry(store, entry, no_cache, ret, e);
     int r = source_basename(entry->source, &image_name, e);
     if (r < 0)
         return r;

@@ -62,6 +62,48 @@ int registry_blob_has(struct store *s, const struct store_descriptor *blob, stru
     return rc;
 }
 
+struct size_ask {
+    const struct larder_digest *digest;
+    uint64_t size_bytes;
+};
+
+static int size_at(struct registry *r, struct peer *peer, void *arg, struct larder_error *e)
+{
+    struct size_ask *ask = arg;
+    char path[PATH_BYTES];
+    char digest[LARDER_DIGEST_TEXT_BYTES];
+    struct call c = {
+        .peer = peer,
+        .path = path,
+        .actions = registry_read_actions(r),
+        .blob = larder_digest_format(ask->digest, digest),
+        .request = {.method = HTTP_GET, .range_end = 1},
+    };
+    snprintf(path, sizeof(path), "blobs/%s", digest);
+    int rc = call_run(r, &c, e);
+    const struct http_response *response = &c.response;
+    if (rc == 0 && response->status == 404)
+        rc = call_fail(r, &c, LARDER_NOENT, e, "not found");
+    else if (rc == 0 && response->status != 206 && response->status != 200)
+        rc = call_refused(r, &c, e);
+    else if (rc == 0 && !response->has_total)
+        rc = call_fail(r, &c, LARDER_PROTO, e, "the registry does not say how large it is");
+    if (rc == 0)
+        ask->size_bytes = response->total_bytes;
+    call_done(&c);
+    return rc;
+}
+
+int registry_blob_size(struct store *s, const struct larder_digest *digest, uint64_t *ret_bytes,
+                       struct larder_error *e)
+{
+    struct size_ask ask = {digest, 0};
+    int rc = registry_ask(registry_of(s), PEER_FOR_DIGEST, size_at, &ask, e);
+    if (rc >= 0)
+        *ret_bytes = ask.size_bytes;
+    return rc < 0 ? rc : 0;
+}
+
 int registry_blob_remove(struct store *s, const struct larder_digest *digest,
                          struct larder_error *e)
 {

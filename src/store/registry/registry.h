@@ -25,3 +25,10 @@ struct remote_options {
 
 /* Ping with the credentials at hand: GET /v2/ (login). AUTH, UNREACHABLE, PROTO (no registry). */
 int registry_ping(const char *host, const struct remote_options *options, struct larder_error *e);
+
+/*
+ * Size of a blob of which only the digest is known. By a GET of its first byte: where blobs are
+ * kept elsewhere, HEAD is often refused. NOENT, PROTO (it doesn't say).
+ */
+int registry_blob_size(struct store *s, const struct larder_digest *digest, uint64_t *ret_bytes,
+                       struct larder_error *e);
