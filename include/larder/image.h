@@ -15,6 +15,7 @@
  * Threads: as in store.h. Long calls report to the store's observer.
  */
 #include <larder/maintain.h>
+#include <larder/registry.h>
 #include <larder/store.h>
 
 LARDER_BEGIN_DECLS
@@ -284,5 +285,39 @@ LARDER_API LARDER_MUST_CHECK int larder_maintain(struct larder_store *store,
 LARDER_API LARDER_MUST_CHECK int larder_store_set_guest_dirs(struct larder_store *store,
                                                              const char *const *dirs, size_t count,
                                                              struct larder_error *e);
+
+/* ---- to registries ---- */
+
+struct larder_image_push_options {
+    size_t size;
+    const struct larder_registry_options *registry; /* NULL: defaults */
+    bool force;                                     /* push even what is there */
+    bool dry_run;
+    void *reserved[4];
+};
+#define LARDER_IMAGE_PUSH_OPTIONS_INIT                             \
+    {                                                              \
+        sizeof(struct larder_image_push_options), 0, false, false, \
+        {                                                          \
+            0, 0, 0, 0                                             \
+        }                                                          \
+    }
+
+struct larder_image_push_result {
+    struct larder_digest digest; /* of the artifact's manifest */
+    bool was_there;              /* the tag pointed to it already: nothing was sent */
+    uint64_t bytes_sent;
+};
+
+/*
+ * Writes an image as an OCI artifact that `oras pull` unpacks into files: the disk, a checksum file
+ * for it, and what upstream published about it, verbatim; where it came from as annotations. The
+ * same image gives the same manifest, so pushing twice sends nothing. location: docker://, oci: or
+ * store:, with a tag or ref. Errors: as larder_image_get() with what is here, and as larder_copy().
+ */
+LARDER_API LARDER_MUST_CHECK int
+larder_image_push(struct larder_store *store, const struct larder_image_result *image,
+                  const char *location, const struct larder_image_push_options *options,
+                  struct larder_image_push_result *ret, struct larder_error *e);
 
 LARDER_END_DECLS

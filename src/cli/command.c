@@ -14,6 +14,7 @@ const struct command *const command_table[] = {
     &command_image_use,
     &command_image_overlay,
     &command_image_copy,
+    &command_image_push,
     &command_image_add,
     &command_image_remove,
     &command_image_list,

@@ -10,6 +10,7 @@ extern const struct command command_image_get;
 extern const struct command command_image_use;
 extern const struct command command_image_overlay;
 extern const struct command command_image_copy;
+extern const struct command command_image_push;
 extern const struct command command_image_add;
 extern const struct command command_image_remove;
 extern const struct command command_image_list;

@@ -156,4 +156,42 @@ expect_success 'a reference with a slip' '
     expect_status 2 larder image add x oras://$registry/UPPER:1 2>err && expect_match "UPPER" err &&
     expect_status 1 larder image add x ftp://h/x 2>err && expect_match "oras://" err
 '
+
+registry_start
+make_disk() { cp a.qcow2 own.qcow2; }
+expect_success 'push: the tag points to an artifact with disk, sums and provenance' '
+    make_disk && sha256sum own.qcow2 >SHA256SUMS &&
+    larder -q image add --replace own ./own.qcow2 --checksum ./SHA256SUMS &&
+    larder image push own docker://$registry/own:1 >digest 2>err &&
+    larder inspect --raw docker://$registry/own:1 >manifest &&
+    echo "sha256:$(sha256sum manifest | cut -c1-64)" >expected && test_cmp expected digest &&
+    json manifest "[l[\"annotations\"][\"org.opencontainers.image.title\"] for l in
+        d[\"layers\"]] == [\"own.qcow2\", \"own.qcow2.sha256\", \"upstream.sums\"]" &&
+    json manifest "d[\"annotations\"][\"dev.larder.image.format\"] == \"qcow2\"" &&
+    expect_no_match "$test_work" manifest
+'
+expect_success 'push again: one question, nothing sent' '
+    forget_requests && larder image push own docker://$registry/own:1 2>err &&
+    expect_match "nothing was sent" err && requests_are 1 HEAD && requests_are 1
+'
+expect_success 'what was pushed can be fetched by another machine' '
+    LARDER_HOME=$test_work/other larder -q image get oras://$registry/own:1 >out &&
+    test_cmp a.qcow2 "$(cat out)"
+'
+expect_success 'push --dry-run sends nothing' '
+    larder image push --dry-run own docker://$registry/own:2 2>err && expect_match "would send" err &&
+    expect_status 3 larder inspect --raw docker://$registry/own:2
+'
+expect_success 'push into a layout' '
+    larder -q image push own oci:layout:v1 && larder inspect --raw oci:layout:v1 >again &&
+    test_cmp manifest again
+'
+expect_success 'push --json' '
+    larder --json image push own docker://$registry/own:3 >out &&
+    json out "d[\"digest\"].startswith(\"sha256:\") and not d[\"was_there\"]"
+'
+expect_success 'push to a digest, or nowhere, is refused' '
+    expect_status 2 larder image push own "docker://$registry/own@$(cat digest)" &&
+    expect_status 2 larder image push own $registry/own:1
+'
 test_done
