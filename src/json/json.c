@@ -101,6 +101,9 @@ int json_parse(struct slice text, size_t max_bytes, struct json **ret, struct la
     if (text.n > max_bytes)
         return error_set(e, LARDER_LIMIT, "JSON document: %zu bytes, at most %zu are read", text.n,
                          max_bytes);
+    /* jansson loses one that stands behind a number, and takes the rest for a sound document. */
+    if (text.n > 0 && memchr(text.p, '\0', text.n))
+        return error_set(e, LARDER_INVAL, "JSON document: has a NUL byte");
     errno = 0;
     json_t *document = load(text, &why);
     /* In most places jansson reports an allocation that failed as bad syntax; errno tells. A sound

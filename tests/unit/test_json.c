@@ -43,6 +43,9 @@ static void strict(void **state __attribute__((unused)))
     assert_int_equal(json_parse((struct slice){"[1]x", 3}, 5, &doc, NULL), 0);
     json_free(doc);
     json_free(NULL);
+    doc = NULL;
+    assert_int_equal(json_parse((struct slice){"{\"a\":0\0}", 8}, 10, &doc, NULL), -LARDER_INVAL);
+    assert_null(doc);
 }
 
 static int collect(void *arg, const char *key, const struct json *value)
