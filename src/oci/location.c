@@ -66,7 +66,7 @@ static bool is_ref_name(struct slice s)
 static int cut_digest(struct slice all, struct slice *rest, struct larder_digest *ret,
                       struct larder_error *e)
 {
-    const char *at = rest->n ? memrchr(rest->p, '@', rest->n) : NULL;
+    const char *at = rest->p && rest->n ? memrchr(rest->p, '@', rest->n) : NULL;
     if (!at)
         return 0;
     struct slice text = {at + 1, rest->n - (size_t)(at - rest->p) - 1};
@@ -83,7 +83,7 @@ static int cut_digest(struct slice all, struct slice *rest, struct larder_digest
 static int parse_path(struct slice all, struct slice rest, struct oci_location *made,
                       struct larder_error *e)
 {
-    const char *colon = rest.n ? memchr(rest.p, ':', rest.n) : NULL;
+    const char *colon = rest.p && rest.n ? memchr(rest.p, ':', rest.n) : NULL;
     struct slice path = {rest.p, colon ? (size_t)(colon - rest.p) : rest.n};
     struct slice ref = {rest.p + path.n, rest.n - path.n};
     if (path.n == 0)

@@ -9,8 +9,8 @@
 #include "base/text.h"
 #include "oci/refuse.h"
 
-/* "os/architecture/variant"; longer text names no platform anybody made. */
-#define PLATFORM_MAX_BYTES 128
+/* Of an os, architecture or variant; longer names are those of no platform anybody made. */
+#define PART_MAX_BYTES 32
 
 /* What Go calls systems and machines: a lone word is looked up to tell which of the two it is. */
 static const char *const systems[] = {
@@ -56,22 +56,22 @@ static const char *said(const char *text)
 }
 
 struct normal {
-    char os[PLATFORM_MAX_BYTES + 1];
-    char architecture[PLATFORM_MAX_BYTES + 1];
-    char variant[PLATFORM_MAX_BYTES + 1];
+    char os[PART_MAX_BYTES + 1];
+    char architecture[PART_MAX_BYTES + 1];
+    char variant[PART_MAX_BYTES + 1];
 };
 
-/* Longer names are cut: they equal nothing known, and both sides of a comparison are cut alike. */
-static void lower_copy(const char *text, char out[PLATFORM_MAX_BYTES + 1])
+/* Longer names are cut, see has_long_part. */
+static void lower_copy(const char *text, char out[PART_MAX_BYTES + 1])
 {
     size_t n = 0;
-    for (; n < PLATFORM_MAX_BYTES && said(text)[n]; n++)
+    for (; n < PART_MAX_BYTES && said(text)[n]; n++)
         out[n] = to_lower(text[n]);
     out[n] = '\0';
 }
 
 /* text is a literal of a few bytes. */
-static void set_text(char out[PLATFORM_MAX_BYTES + 1], const char *text)
+static void set_text(char out[PART_MAX_BYTES + 1], const char *text)
 {
     memcpy(out, text, strlen(text) + 1);
 }
@@ -80,7 +80,9 @@ static void normalize_variant(struct normal *p)
 {
     /* "8", "8.0" and "v8.0" are v8. */
     size_t n = strlen(p->variant);
-    if (n > 0 && p->variant[0] >= '0' && p->variant[0] <= '9' && n < PLATFORM_MAX_BYTES) {
+    bool is_number = p->variant[0] >= '0' && p->variant[0] <= '9' &&
+                     (n == 1 || (n == 3 && strcmp(p->variant + 1, ".0") == 0));
+    if (is_number) {
         memmove(p->variant + 1, p->variant, n + 1);
         p->variant[0] = 'v';
         n++;
@@ -128,7 +130,7 @@ static bool is_component(struct slice s)
         if (!(c >= 'a' && c <= 'z') && !(c >= '0' && c <= '9') && c != '_' && c != '.' && c != '-')
             return false;
     }
-    return s.n > 0;
+    return s.n > 0 && s.n <= PART_MAX_BYTES;
 }
 
 /* The number of parts, or 0 when there are more than three or one is malformed. */
@@ -164,12 +166,12 @@ int oci_platform_parse(const char *text, struct oci_platform *ret, char **ret_te
 {
     struct slice all = slice_of(text);
     struct slice parts[3] = {{NULL, 0}, {NULL, 0}, {NULL, 0}};
-    size_t n = all.n <= PLATFORM_MAX_BYTES ? split(all, parts) : 0;
+    size_t n = split(all, parts);
     if (n == 0)
         return oci_refuse(e, LARDER_INVAL, "platform", all,
                           "expected os/architecture[/variant], as in linux/arm64");
 
-    char words[3][PLATFORM_MAX_BYTES + 1] = {"", "", ""};
+    char words[3][PART_MAX_BYTES + 1] = {"", "", ""};
     for (size_t i = 0; i < n; i++) {
         memcpy(words[i], parts[i].p, parts[i].n);
         words[i][parts[i].n] = '\0';
@@ -191,7 +193,7 @@ int oci_platform_parse(const char *text, struct oci_platform *ret, char **ret_te
     }
     normalize(&given, &normal);
 
-    char *made = malloc(sizeof(normal));
+    char *made = malloc(sizeof(normal.os) + sizeof(normal.architecture) + sizeof(normal.variant));
     if (!made)
         return error_nomem(e);
     char *at = made;
@@ -302,10 +304,18 @@ static bool version_matches(const char *have, const char *want)
     return strncmp(said(have), want, n) == 0 && (!have[n] || have[n] == '.');
 }
 
+static bool has_long_part(const struct oci_platform *p)
+{
+    return strlen(said(p->os)) > PART_MAX_BYTES || strlen(said(p->architecture)) > PART_MAX_BYTES ||
+           strlen(said(p->variant)) > PART_MAX_BYTES;
+}
+
 int oci_platform_distance(const struct oci_platform *have, const struct oci_platform *want)
 {
     struct normal h;
     struct normal w;
+    if (has_long_part(have) || has_long_part(want))
+        return -1;
     normalize(have, &h);
     normalize(want, &w);
     if (want->os && strcmp(h.os, w.os) != 0)

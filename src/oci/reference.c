@@ -157,14 +157,14 @@ static int make(const struct parts *p, struct oci_reference *ret, struct larder_
 
 int oci_reference_parse(const char *text, struct oci_reference *ret, struct larder_error *e)
 {
-    struct parts p;
+    struct parts p = {.digest = {LARDER_DIGEST_NONE, {0}}};
     int r = split(slice_of(text), &p, e);
     return r < 0 ? r : make(&p, ret, e);
 }
 
 int oci_repository_parse(const char *text, struct oci_reference *ret, struct larder_error *e)
 {
-    struct parts p;
+    struct parts p = {.digest = {LARDER_DIGEST_NONE, {0}}};
     int r = split(slice_of(text), &p, e);
     if (r < 0)
         return r;

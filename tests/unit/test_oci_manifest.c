@@ -11,7 +11,7 @@
 #include "oci/manifest.h"
 
 #define HEX16  "0123456789abcdef"
-#define HEX64  HEX16 HEX16 HEX16 HEX16
+#define HEX64  "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"
 #define SHA256 "sha256:" HEX64
 #define EMPTY  "sha256:44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a"
 

@@ -232,7 +232,7 @@ static void conversion_refused(void **state __attribute__((unused)))
     static const char *const layers[] = {
         OCI_TYPE_LAYER_ZSTD,
         OCI_TYPE_LAYER_FOREIGN_ZSTD,
-        OCI_TYPE_LAYER_GZIP "+encrypted",
+        "application/vnd.oci.image.layer.v1.tar+gzip+encrypted",
         DOCKER_TYPE_LAYER_GZIP,
         "text/plain",
     };
