@@ -193,9 +193,9 @@ static int send_read(struct plain *p, uint64_t n, struct larder_error *e)
 static int send_file(struct plain *p, const struct http_upload *u, struct larder_error *e)
 {
     uint64_t at = 0;
+    uint64_t left = 0;
     int rc = 0;
-    while (rc == 0 && at < u->n_bytes) {
-        uint64_t left = u->n_bytes - at;
+    while (rc == 0 && (left = u->n_bytes - at) > 0) {
         off_t offset = (off_t)(u->offset + at);
         ssize_t sent =
             sendfile(p->conn->fd, u->fd, &offset, left < PIECE_BYTES ? (size_t)left : PIECE_BYTES);
