@@ -158,6 +158,7 @@ static void test_answers(void **state)
         {HEAD TE "\r\n0x5\r\nhello\r\n0\r\n\r\n", -LARDER_PROTO, NULL},
         {HEAD TE "\r\n\r\nhello\r\n0\r\n\r\n", -LARDER_PROTO, NULL},
         {HEAD TE "\r\n5\nhello\r\n0\r\n\r\n", -LARDER_PROTO, NULL},
+        {HEAD TE "\r\n5;xx\nhello\r\n0\r\n\r\n", -LARDER_PROTO, NULL},
         {HEAD TE "\r\n5\r\nhello\n0\r\n\r\n", -LARDER_PROTO, NULL},
         {HEAD TE "\r\n5 5\r\nhello\r\n0\r\n\r\n", -LARDER_PROTO, NULL},
         {HEAD TE "\r\n4\r\nhello\r\n0\r\n\r\n", -LARDER_PROTO, NULL},
@@ -512,6 +513,43 @@ static void test_stalled_upload(void **state)
     free(big);
 }
 
+/* An end and then a reset, while the client waits for room to send: EPIPE, and SIGPIPE with it. */
+static void serve_hangup(struct sock *s, int fd, int number)
+{
+    const struct timespec pause = {0, 20 * 1000 * 1000};
+    (void)s;
+    (void)number;
+    nanosleep(&pause, NULL);
+    shutdown(fd, SHUT_WR);
+    sock_reset(fd);
+}
+
+static void test_hangup_while_sending(void **state)
+{
+    (void)state;
+    size_t n = 32UL << 20;
+    char *big = calloc(1, n);
+    int fd = memfd_create("big", MFD_CLOEXEC);
+    assert_non_null(big);
+    assert_int_equal(ftruncate(fd, (off_t)n), 0);
+    const struct http_upload uploads[] = {{.data = big, .n = n, .fd = -1},
+                                          {.fd = fd, .n_bytes = n}};
+    struct sock s;
+    sock_start(&s, serve_hangup, NULL);
+    for (size_t i = 0; i < 6; i++) {
+        struct http_client *client = client_with((struct http_options){0});
+        struct outcome got =
+            perform(client, (struct http_request){.method = HTTP_PUT, .upload = &uploads[i % 2]},
+                    sock_url(&s, "/x"));
+        assert_int_equal(got.rc, -LARDER_UNREACHABLE);
+        assert_int_equal(got.e.sys_errno, ECONNRESET);
+        http_client_free(client);
+    }
+    sock_stop(&s);
+    close(fd);
+    free(big);
+}
+
 static void test_answer_that_takes_long(void **state)
 {
     (void)state;
@@ -590,6 +628,7 @@ int main(void)
         cmocka_unit_test(test_connecting_takes_too_long),
         cmocka_unit_test(test_localhost),
         cmocka_unit_test(test_stalled_upload),
+        cmocka_unit_test(test_hangup_while_sending),
         cmocka_unit_test(test_answer_that_takes_long),
         cmocka_unit_test(test_proxies),
     };
