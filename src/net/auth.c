@@ -180,6 +180,8 @@ static int answer_bearer(struct auth *auth, struct http_client *client, const ch
                             .service = challenge->service,
                             .scopes = &scopes,
                             .credentials = c,
+                            .is_scope_refused = challenge->error &&
+                                                strcmp(challenge->error, "insufficient_scope") == 0,
                             .observer = auth_observer(auth)};
     if (rc == 0)
         rc = auth_host_bearer(auth, scope, &ask, e);

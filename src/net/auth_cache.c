@@ -49,6 +49,8 @@ struct token {
     char *header;
     int64_t got_ns; /* monotonic, as ends_ns */
     int64_t ends_ns;
+    unsigned given; /* how often it was handed out */
+    bool is_dead;   /* it was refused; kept to know it again */
 };
 
 /* One fetch; those who want the same wait for it. */
@@ -453,28 +455,44 @@ static bool is_token_for(const struct token *token, const struct auth_scope *sco
 
 /* With `lock` held. The narrowest is the surest: a server may have left out what it did not want
  * to give. Not `sent`. */
-static const struct token *token_of(const struct auth *auth, const struct auth_scope *scope,
-                                    const struct scope_set *scopes, const char *sent)
+static struct token *token_of(const struct auth *auth, const struct auth_scope *scope,
+                              const struct scope_set *scopes, const char *sent)
 {
-    const struct token *best = NULL;
+    struct token *best = NULL;
     int64_t now_ns = clock_monotonic_ns();
-    for (const struct token *t = auth->tokens; t; t = t->next) {
-        if (t->ends_ns - SOON_NS > now_ns && is_token_for(t, scope, scopes) &&
+    for (struct token *t = auth->tokens; t; t = t->next) {
+        if (!t->is_dead && t->ends_ns - SOON_NS > now_ns && is_token_for(t, scope, scopes) &&
             strcmp(t->header, sent) != 0 && (!best || t->scopes.n < best->scopes.n))
             best = t;
     }
     return best;
 }
 
-static bool is_refused(const struct auth *auth, const struct auth_scope *scope,
-                       const struct scope_set *scopes, const char *sent)
+/*
+ * With `lock` held: whether `sent` is a new token for exactly what is wanted, so that one more
+ * would be refused, too. One that was used before was good then: it has ended early, or was
+ * revoked.
+ */
+static bool is_hopeless(const struct auth *auth, const struct auth_scope *scope,
+                        const struct token_ask *ask, const char *sent)
 {
     for (const struct token *t = auth->tokens; t; t = t->next) {
-        if (strcmp(t->header, sent) == 0 && is_token_for(t, scope, scopes) &&
-            scope_set_equal(&t->scopes, scopes))
-            return clock_monotonic_ns() - t->got_ns < AUTH_AGAIN_NS;
+        if (strcmp(t->header, sent) == 0 && is_token_for(t, scope, ask->scopes) &&
+            scope_set_equal(&t->scopes, ask->scopes))
+            return (t->given <= 1 || ask->is_scope_refused) &&
+                   clock_monotonic_ns() - t->got_ns < AUTH_AGAIN_NS;
     }
     return false;
+}
+
+/* With `lock` held. One with too few rights may still do for what it was meant for. */
+static void bury(struct auth *auth, const struct token_ask *ask, const char *sent)
+{
+    for (struct token *t = auth->tokens; t; t = t->next) {
+        if (strcmp(t->header, sent) == 0 &&
+            (!ask->is_scope_refused || scope_set_equal(&t->scopes, ask->scopes)))
+            t->is_dead = true;
+    }
 }
 
 /* With `lock` held: makes room, and drops what is over. */
@@ -522,11 +540,13 @@ static int token_put(struct auth *auth, const struct auth_scope *scope,
     return 0;
 }
 
-static int dup_header(const char *header, char **ret, struct larder_error *e)
+/* With `lock` held. */
+static int give(struct token *token, char **ret, struct larder_error *e)
 {
-    char *copy = strdup(header);
+    char *copy = strdup(token->header);
     if (!copy)
         return error_nomem(e);
+    token->given++;
     *ret = copy;
     return 0;
 }
@@ -536,9 +556,9 @@ int auth_token_find(struct auth *auth, const struct auth_scope *scope,
 {
     int rc = 0;
     pthread_mutex_lock(&auth->lock);
-    const struct token *token = token_of(auth, scope, scopes, "");
+    struct token *token = token_of(auth, scope, scopes, "");
     if (token)
-        rc = dup_header(token->header, ret, e);
+        rc = give(token, ret, e);
     pthread_mutex_unlock(&auth->lock);
     return rc;
 }
@@ -627,14 +647,15 @@ int auth_token_get(struct auth *auth, struct http_client *client, const struct a
                    const struct token_ask *ask, const char *sent, char **ret,
                    struct larder_error *e)
 {
-    const struct token *token = NULL;
+    struct token *token = NULL;
     int rc = 0;
     pthread_mutex_lock(&auth->lock);
+    bury(auth, ask, sent);
     while (rc == 0 && !(token = token_of(auth, scope, ask->scopes, sent))) {
         struct flight *flight = flight_of(auth, scope, ask->scopes);
         if (flight) {
             rc = flight_wait(auth, flight, e);
-        } else if (is_refused(auth, scope, ask->scopes, sent)) {
+        } else if (is_hopeless(auth, scope, ask, sent)) {
             rc = error_set(e, LARDER_AUTH, "registry %s: it refused the token it asked for%s%s",
                            scope->host, scope->repository ? ", repository " : "",
                            scope->repository ? scope->repository : "");
@@ -648,7 +669,7 @@ int auth_token_get(struct auth *auth, struct http_client *client, const struct a
         }
     }
     if (rc == 0)
-        rc = dup_header(token->header, ret, e);
+        rc = give(token, ret, e);
     pthread_mutex_unlock(&auth->lock);
     return rc;
 }

@@ -16,6 +16,7 @@ struct token_ask {
     const char *service;
     const struct scope_set *scopes;
     const struct credentials *credentials; /* all NULL: anonymous */
+    bool is_scope_refused;                 /* the challenge says that a token had too few rights */
     const struct larder_observer *observer;
 };
 
