@@ -390,6 +390,12 @@ static size_t match(const char *prefix, const char *name)
     return strncmp(prefix, name, n) == 0 && (name[n] == '\0' || name[n] == '/') ? n : 0;
 }
 
+/* Of two that stand for as much: a wildcard stands for the whole host. */
+static bool is_nearer(const char *a, const char *b)
+{
+    return *b == '*' && (*a != '*' || strlen(a) > strlen(b));
+}
+
 const struct conf_registry *registries_conf_find(const struct registries_conf *conf,
                                                  const char *name, size_t *ret_bytes)
 {
@@ -398,9 +404,7 @@ const struct conf_registry *registries_conf_find(const struct registries_conf *c
     for (size_t i = 0; i < conf->n; i++) {
         const struct conf_registry *r = &conf->list[i];
         size_t n = match(r->prefix, name);
-        bool is_wild = *r->prefix == '*';
-        /* A prefix by name is nearer than a wildcard that means as much. */
-        if (n > best_bytes || (n == best_bytes && n > 0 && !is_wild && *best->prefix == '*')) {
+        if (n > best_bytes || (n > 0 && n == best_bytes && is_nearer(r->prefix, best->prefix))) {
             best = r;
             best_bytes = n;
         }
