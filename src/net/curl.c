@@ -85,6 +85,7 @@ static size_t on_read(char *to, size_t size, size_t n, void *arg)
         return CURL_READFUNC_ABORT;
     }
     c->sent_at += got;
+    exchange_sent(c->x, c->sent_at);
     c->x->is_sent = c->sent_at == c->sent_all;
     return got;
 }

@@ -105,6 +105,13 @@ bool exchange_expects_continue(const struct exchange *x);
 /* The upload's bytes from `at` (those of a read callback come in order only). *ret_n > 0. */
 int exchange_upload_read(struct exchange *x, uint64_t at, void *to, size_t n, size_t *ret_n,
                          struct larder_error *e);
+/* So much of the request's body is on its way. */
+static inline void exchange_sent(const struct exchange *x, uint64_t n_bytes)
+{
+    const struct http_upload *u = x->request->upload;
+    if (u && u->ret_sent_bytes)
+        *u->ret_sent_bytes = n_bytes;
+}
 /* Begins (again): forgets what an earlier attempt was answered. */
 void exchange_begin(struct exchange *x);
 /* One line of the head: a state; at FINAL the caller's `head` was called. */

@@ -68,6 +68,7 @@ struct http_upload {
      * begun can't be sent again, and isn't. Negative ends the request with that code. */
     int (*read)(void *arg, void *to, size_t n, size_t *ret_n, struct larder_error *e);
     void *arg;
+    uint64_t *ret_sent_bytes; /* handed to the system so far, kept up to date for tick; NULL */
 };
 
 struct http_response {

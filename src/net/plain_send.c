@@ -162,6 +162,7 @@ static int send_memory(struct plain *p, const struct http_upload *u, struct lard
         struct iovec iov = {.iov_len = n};
         memcpy(&iov.iov_base, &piece, sizeof(piece)); /* writev's type has no const */
         rc = send_bytes(p, &iov, 1, false, e);
+        exchange_sent(p->x, at + n);
         if (rc == 0 && at + n < u->n)
             rc = between(p, e);
     }
@@ -183,6 +184,7 @@ static int send_read(struct plain *p, uint64_t n, struct larder_error *e)
         struct iovec iov = {.iov_base = piece, .iov_len = got};
         rc = send_bytes(p, &iov, 1, false, e);
         at += got;
+        exchange_sent(p->x, at);
         if (rc == 0 && at < n)
             rc = between(p, e);
     }
@@ -210,6 +212,7 @@ static int send_file(struct plain *p, const struct http_upload *u, struct larder
                              (unsigned long long)at, (unsigned long long)u->n_bytes);
         p->x->active_ns = clock_monotonic_ns();
         at += (uint64_t)sent;
+        exchange_sent(p->x, at);
         if (at < u->n_bytes)
             rc = between(p, e);
     }
