@@ -131,18 +131,18 @@ bool call_says(const struct call *c, const char *word)
     return c->error_body.p && strcasestr(c->error_body.p, word);
 }
 
+/* The room below gives general advice; here it is known which file and which option help. */
 void call_hint(const struct call *c, struct larder_error *e)
 {
-    const struct endpoint *at = c->peer->endpoint;
-    if (!e || e->http_status != 0 || e->hint[0] != '\0')
+    if (e->http_status != 0 || !c->asked_url || !url_is_https(c->asked_url))
         return;
-    if (e->code == LARDER_AUTH && c->asked_url && url_is_https(c->asked_url))
+    if (strstr(e->hint, "certificate of its authority"))
         error_hint(e,
-                   "put its authority into /etc/containers/certs.d/%s/ca.crt, or use "
-                   "--tls-verify=false",
-                   at->base);
-    else if (e->code == LARDER_PROTO && c->asked_url && url_is_https(c->asked_url))
-        error_hint(e, "if it speaks plain HTTP: --tls-verify=false");
+                   "put its authority's certificate into /etc/containers/certs.d/%s/ca.crt, or "
+                   "use --tls-verify=false",
+                   c->peer->endpoint->base);
+    else if (strstr(e->hint, "may speak http"))
+        error_hint(e, "the registry may speak http, not https: --tls-verify=false");
 }
 
 static bool is_new_warning(struct registry *r, const char *text)

@@ -324,7 +324,7 @@ static int send_blob(struct upload *u, struct larder_error *e)
         }
         sessions++;
         bool is_last = way == UPLOAD_CHUNKS && end == UPLOAD_REFUSED;
-        if (is_last || !upload_can_repeat(u))
+        if (is_last || is_spent(u))
             break;
         upload_cancel(u);
         forget_session(u);

@@ -8,6 +8,7 @@
  */
 #include "store/registry/session.h"
 
+#include <errno.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -238,11 +239,22 @@ static bool is_loopback(const char *base)
            (strncasecmp(base, "localhost", 9) == 0 && (base[9] == ':' || base[9] == '\0'));
 }
 
+/* Without a port the schemes have one each; else nobody at it means neither. */
+static bool is_nobody_there(const struct call *c, const struct larder_error *e)
+{
+    const char *base = c->peer->endpoint->base;
+    const char *colon = strrchr(base, ':');
+    bool has_port = colon && !strchr(colon, ']');
+    return has_port && (e->sys_errno == ECONNREFUSED || e->sys_errno == ENXIO);
+}
+
 /* Whether the other scheme might get an answer: nothing that speaks this one was there. */
-static bool is_wrong_scheme(int rc, const struct call *c, enum scheme scheme)
+static bool is_wrong_scheme(int rc, const struct call *c, enum scheme scheme,
+                            const struct larder_error *e)
 {
     if (rc < 0)
-        return rc == -LARDER_UNREACHABLE || rc == -LARDER_PROTO || rc == -LARDER_AUTH;
+        return (rc == -LARDER_UNREACHABLE && !is_nobody_there(c, e)) || rc == -LARDER_PROTO ||
+               rc == -LARDER_AUTH;
     /* What TLS servers say to plain text: a 400 that is none of the registry's. */
     return scheme == SCHEME_HTTP && c->response.status == 400 && !call_says(c, "\"errors\"");
 }
@@ -253,7 +265,7 @@ static int find_scheme(struct registry *r, struct call *c, struct larder_error *
     enum scheme second = first == SCHEME_HTTP ? SCHEME_HTTPS : SCHEME_HTTP;
     struct larder_error failure = LARDER_ERROR_INIT;
     int rc = attempt(r, c, first, &failure);
-    if (!is_wrong_scheme(rc, c, first)) {
+    if (!is_wrong_scheme(rc, c, first, &failure)) {
         if (rc == 0)
             atomic_store(&c->peer->scheme, first);
         else if (e)
@@ -265,7 +277,7 @@ static int find_scheme(struct registry *r, struct call *c, struct larder_error *
     int second_rc = c->rewind ? c->rewind(c->rewind_arg, e) : 0;
     if (second_rc == 0)
         second_rc = attempt(r, c, second, NULL);
-    if (second_rc == 0 && !is_wrong_scheme(0, c, second)) {
+    if (second_rc == 0 && !is_wrong_scheme(0, c, second, &failure)) {
         atomic_store(&c->peer->scheme, second);
         return 0;
     }

@@ -31,6 +31,7 @@ struct upload {
     char *small;               /* all bytes; NULL */
     uint64_t at_bytes;         /* where a stream stands */
     char *location;            /* of the open session; NULL */
+    uint64_t sending_bytes;    /* of the present request's body, on their way */
     uint64_t stored_bytes;     /* the session holds so many, as far as we know */
     uint64_t min_chunk_bytes;  /* what the session wants at least; 0 */
     bool is_doubtful;          /* the session may hold other bytes than we think */

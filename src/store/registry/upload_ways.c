@@ -84,9 +84,18 @@ static int rewind_stream(void *arg, struct larder_error *e)
     return seek_stream(to->u, to->start, e);
 }
 
-static int tell_sent(struct upload *u, struct larder_error *e)
+static int tell_sent(struct upload *u, uint64_t n, struct larder_error *e)
 {
-    return u->source->sent ? u->source->sent(u->source->arg, u->stored_bytes, e) : 0;
+    return u->source->sent ? u->source->sent(u->source->arg, n, e) : 0;
+}
+
+static int on_tick(void *arg, struct larder_error *e)
+{
+    struct upload *u = arg;
+    const struct larder_observer *o = &u->r->observer;
+    if (o->is_canceled && o->is_canceled(o->arg))
+        return error_set(e, LARDER_CANCELED, "canceled");
+    return tell_sent(u, u->stored_bytes + u->sending_bytes, e);
 }
 
 /* One request with the bytes [start, start + n). */
@@ -101,6 +110,10 @@ static int send_bytes(struct upload *u, struct call *c, uint64_t start, uint64_t
     c->peer = registry_primary(u->r);
     c->actions = "pull,push";
     c->blob = u->digest;
+    u->sending_bytes = 0;
+    body.ret_sent_bytes = &u->sending_bytes;
+    c->request.tick = on_tick;
+    c->request.arg = u;
     if (n > 0)
         c->request.upload = &body;
     if (body.read && n > 0) {
@@ -109,6 +122,7 @@ static int send_bytes(struct upload *u, struct call *c, uint64_t start, uint64_t
     }
     rc = call_once(u->r, c, e);
     c->request.upload = NULL;
+    c->request.tick = NULL;
     c->rewind = NULL;
     return rc;
 }
@@ -242,7 +256,7 @@ static int patch(struct upload *u, uint64_t n, bool has_range, struct call *c,
         rc = upload_take_session(u, c, e);
     if (rc == 0) {
         u->stored_bytes += n;
-        rc = tell_sent(u, e);
+        rc = tell_sent(u, u->stored_bytes, e);
     }
     return rc < 0 ? rc : 1;
 }
