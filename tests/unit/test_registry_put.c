@@ -2,6 +2,8 @@
 /* Uploads to registries, each with its own idea of how: what arrives, and by how many requests. */
 #include "registry_fixture.h"
 
+#include "base/clock.h"
+
 #define MIB   (1024UL * 1024)
 #define LARGE (3 * MIB + 12345)
 
@@ -312,6 +314,48 @@ static void test_wrong_bytes(void **state)
     free(data);
 }
 
+/* ---- progress ---- */
+
+struct slow {
+    struct source source; /* first */
+    int calls;
+    uint64_t last_bytes;
+};
+
+static int slow_read(void *arg, void *to, size_t n, size_t *ret_n, struct larder_error *e)
+{
+    clock_sleep_ns(20 * NS_PER_MS);
+    return source_read(arg, to, n, ret_n, e);
+}
+
+static int slow_sent(void *arg, uint64_t done_bytes, struct larder_error *e)
+{
+    struct slow *s = arg;
+    (void)e;
+    assert_true(done_bytes >= s->last_bytes && done_bytes <= s->source.n);
+    s->calls += done_bytes > 0 && done_bytes < s->source.n;
+    s->last_bytes = done_bytes;
+    return 0;
+}
+
+static void test_progress(void **state)
+{
+    struct fixture *f = *state;
+    char *data = fixture_bytes(LARGE, 4);
+    struct store_descriptor d = fixture_descriptor(data, LARGE);
+    struct slow s = {.source = {.data = data, .n = LARGE}};
+    struct blob_source source = {
+        .extent = {.fd = -1}, .read = slow_read, .sent = slow_sent, .arg = &s};
+    enum blob_how how;
+    fixture_set(f, "{}");
+    fixture_forget(f);
+    fixture_open(f, "a/b", true);
+    RC(f, f->store->ops->blob_put(f->store, &d, &source, NULL, true, &how, &f->e), 0);
+    assert_true(s.calls > 1);
+    assert_int_equal(s.last_bytes, LARGE);
+    free(data);
+}
+
 static void test_canceled(void **state)
 {
     struct fixture *f = *state;
@@ -410,6 +454,7 @@ int main(void)
         cmocka_unit_test(test_cut_in_patches),
         cmocka_unit_test(test_refusals),
         cmocka_unit_test(test_wrong_bytes),
+        cmocka_unit_test(test_progress),
         cmocka_unit_test(test_canceled),
         cmocka_unit_test(test_exists),
         cmocka_unit_test(test_mounts),
