@@ -89,7 +89,8 @@ enum larder_fsck_kind {
     LARDER_FSCK_BAD_REF,
     LARDER_FSCK_BAD_LEASE,
     LARDER_FSCK_BAD_INDEX,
-    LARDER_FSCK_OVERDUE_MARK, /* invalid mark on a blob nobody uses any more */
+    LARDER_FSCK_OVERDUE_MARK,   /* invalid mark on a blob nobody uses any more */
+    LARDER_FSCK_INCOMPLETE_REF, /* an image some of whose parts are not there */
 };
 struct larder_fsck_problem {
     enum larder_fsck_kind kind;

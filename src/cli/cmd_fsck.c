@@ -53,6 +53,8 @@ static const char *kind_name(enum larder_fsck_kind kind)
         return "bad-index";
     case LARDER_FSCK_OVERDUE_MARK:
         return "overdue-mark";
+    case LARDER_FSCK_INCOMPLETE_REF:
+        return "incomplete-ref";
     }
     return "unknown";
 }

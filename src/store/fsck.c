@@ -23,6 +23,7 @@
 #include "store/dir/dir.h"
 #include "store/dir/memo.h"
 #include "store/gc.h"
+#include "store/reach.h"
 #include "store/rehash.h"
 
 #define TEXT_BYTES   512
@@ -303,6 +304,7 @@ int store_fsck(struct larder_store *store, const struct larder_fsck_options *opt
     fsck.e = e;
     int result = run(&fsck);
     roots_done(&fsck.roots);
+    reach_free(fsck.reach);
     digest_set_done(&fsck.unread);
     digest_set_done(&fsck.unsure);
     if (result < 0)

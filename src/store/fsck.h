@@ -11,6 +11,7 @@ struct fsck {
     struct larder_fsck_report report;
     uint64_t unresolved; /* neither harmless nor repaired */
     struct roots roots;
+    struct reach *reach;        /* of one ref after the other */
     struct digest_set unread;   /* to be hashed, in order */
     struct digest_set unsure;   /* those of them whose fingerprint differs; sorted */
     enum larder_digest_alg alg; /* being walked */

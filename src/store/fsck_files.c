@@ -15,6 +15,7 @@
 #include "store/dir/lease.h"
 #include "store/dir/quarantine.h"
 #include "store/dir/ref.h"
+#include "store/reach.h"
 #include "store/fsck.h"
 #include "store/index_sync.h"
 
@@ -267,6 +268,48 @@ static int check_kept(void *arg, const struct larder_digest *digest)
     return result;
 }
 
+struct counting {
+    struct fsck *fsck;
+    uint64_t n, n_missing;
+};
+
+static int count_one(void *arg, const struct larder_digest *digest)
+{
+    struct counting *counting = arg;
+    enum blob_state state = BLOB_MISSING;
+    int result = blob_check(counting->fsck->store, digest, &state, NULL, NULL, counting->fsck->e);
+    counting->n++;
+    counting->n_missing += state == BLOB_MISSING || state == BLOB_MARKED;
+    return result;
+}
+
+/* What is below the manifest a ref points to. */
+static int check_parts(struct fsck *fsck, const char *name, const struct json *descriptor)
+{
+    const char *text = json_get_string(descriptor, "digest");
+    struct counting counting = {fsck, 0, 0};
+    struct larder_digest digest;
+    bool is_known = true;
+    if (!text || larder_digest_parse(text, (size_t)-1, &digest, NULL) < 0)
+        return 0;
+    int result = fsck->reach ? 0 : reach_new(fsck->store, &fsck->reach, fsck->e);
+    if (result < 0)
+        return result;
+    reach_reset(fsck->reach);
+    result = reach_add(fsck->reach, &digest, json_get_string(descriptor, "mediaType"), &is_known,
+                       fsck->e);
+    if (result == 0)
+        result = reach_each(fsck->reach, count_one, &counting);
+    if (result == 0 && !is_known)
+        fsck_tell(fsck, LARDER_FSCK_INCOMPLETE_REF, true, false, name,
+                  "a manifest of it can't be read: gc removes nothing for lack of a ref");
+    else if (result == 0 && counting.n_missing > 0 && counting.n > 1)
+        fsck_tell(fsck, LARDER_FSCK_INCOMPLETE_REF, true, false, name,
+                  "%llu of its %llu parts are not there; copying it again fetches them",
+                  (unsigned long long)counting.n_missing, (unsigned long long)counting.n);
+    return result;
+}
+
 static int tell_bad_ref(struct fsck *fsck, const char *file, const char *name, int code,
                         const struct larder_error *why)
 {
@@ -292,6 +335,8 @@ static int check_ref_name(struct fsck *fsck, const char *file, const char *name)
         fsck->place = name;
         fsck->e = &why;
         result = ref_each_digest(document, check_kept, fsck, &why);
+        if (result == 0)
+            result = check_parts(fsck, name, json_get(document, "descriptor"));
         fsck->place = place;
         fsck->e = e;
     }

@@ -31,6 +31,7 @@
 #include "store/dir/dir.h"
 #include "store/dir/lease.h"
 #include "store/dir/quarantine.h"
+#include "store/dir/ref.h"
 #include "store/index_sync.h"
 
 /*
@@ -212,6 +213,42 @@ static int remove_due(struct gc *gc)
     return result;
 }
 
+/* ---- refs ---- */
+
+/* A referrer whose subject is not kept kept nothing; when its manifest is gone, so is its sense. */
+static int drop_referrer(void *arg, const char *name)
+{
+    struct gc *gc = arg;
+    CLEANUP(json_freep) struct json *document = NULL;
+    CLEANUP_CLOSE int lock = -1;
+    struct larder_digest digest;
+    enum blob_state state = BLOB_GOOD;
+    if (ref_read(gc->store, name, &document, NULL) < 0)
+        return 0; /* fsck tells of it */
+    const char *text = json_get_string(json_get(document, "descriptor"), "digest");
+    if (!text || larder_digest_parse(text, (size_t)-1, &digest, NULL) < 0 ||
+        roots_have_ref(&gc->roots, &digest))
+        return 0;
+    int result = store_lock(gc->store, "gc", true, true, &lock, gc->e);
+    if (result == 0)
+        result = roots_refresh(gc->store, &gc->roots, gc->e);
+    if (result == 0)
+        result = blob_check(gc->store, &digest, &state, NULL, NULL, gc->e);
+    if (result < 0 || state != BLOB_MISSING || roots_have_ref(&gc->roots, &digest))
+        return result;
+    result = ref_remove(gc->store, name, gc->e);
+    if (result == 0)
+        tell_removed(gc, "ref", name, 0, "what it refers to is gone");
+    return result == -LARDER_NOENT ? 0 : result;
+}
+
+static int drop_referrers(struct gc *gc)
+{
+    return gc->options->dry_run
+               ? 0
+               : ref_each(gc->store, ROOTS_REFERRER_PREFIX, drop_referrer, gc, gc->e);
+}
+
 /* ---- quarantine ---- */
 
 static int add_evidence(void *arg, const struct quarantine_item *item)
@@ -346,6 +383,8 @@ static int run(struct gc *gc)
         result = roots_load(gc->store, &gc->roots, gc->e);
     if (result == 0)
         result = remove_due(gc);
+    if (result == 0)
+        result = drop_referrers(gc);
     if (result == 0)
         result = quarantine_each(gc->store, add_evidence, gc, gc->e);
     if (result < 0)

@@ -12,6 +12,7 @@
 #include "store/dir/lease.h"
 #include "store/dir/ref.h"
 #include "store/index_sync.h"
+#include "store/reach.h"
 
 /*
  * A directory that changed this shortly before it was read may change again under the same
@@ -73,40 +74,132 @@ void roots_done(struct roots *roots)
     digest_set_done(&roots->leases);
     free(roots->bad_ref);
     roots->bad_ref = NULL;
+    reach_free(roots->reach);
+    roots->reach = NULL;
 }
+
+/* ---- refs ---- */
+
+/* A ref that counts only if its subject is kept. */
+struct referrer {
+    struct larder_digest subject;
+    struct json *document; /* NULL once it was added */
+    char *name;
+};
 
 struct filling {
     struct larder_store *store;
     struct roots *roots;
+    struct referrer *referrers;
+    size_t n_referrers, cap;
     struct larder_error *e;
 };
+
+bool roots_referrer_subject(const char *name, struct larder_digest *ret)
+{
+    char text[LARDER_DIGEST_TEXT_BYTES];
+    size_t n_prefix = strlen(ROOTS_REFERRER_PREFIX);
+    if (strncmp(name, ROOTS_REFERRER_PREFIX, n_prefix) != 0)
+        return false;
+    size_t n = strcspn(name + n_prefix, "/");
+    if (n >= sizeof(text))
+        return false;
+    memcpy(text, name + n_prefix, n);
+    text[n] = '\0';
+    char *dash = strchr(text, '-');
+    if (!dash)
+        return false;
+    *dash = ':';
+    return larder_digest_parse(text, n, ret, NULL) == 0;
+}
+
+static int note_bad_ref(struct filling *filling, const char *name)
+{
+    if (filling->roots->bad_ref)
+        return 0;
+    filling->roots->bad_ref = strdup(name);
+    return filling->roots->bad_ref ? 0 : error_nomem(filling->e);
+}
 
 static int add_kept(void *arg, const struct larder_digest *digest)
 {
     struct filling *filling = arg;
-    return digest_set_add(&filling->roots->refs, digest, filling->e);
+    bool is_known = true;
+    return reach_add(filling->roots->reach, digest, NULL, &is_known, filling->e);
+}
+
+/* The blobs it names (checked before), and what is below the one that it points to. */
+static int add_document(struct filling *filling, const char *name, const struct json *document)
+{
+    const struct json *descriptor = json_get(document, "descriptor");
+    const char *digest_text = json_get_string(descriptor, "digest");
+    struct larder_digest digest;
+    bool is_known = true;
+    int result = ref_each_digest(document, add_kept, filling, filling->e);
+    if (result == 0 && digest_text &&
+        larder_digest_parse(digest_text, (size_t)-1, &digest, NULL) == 0)
+        result = reach_add(filling->roots->reach, &digest, json_get_string(descriptor, "mediaType"),
+                           &is_known, filling->e);
+    if (result == 0 && !is_known)
+        result = note_bad_ref(filling, name);
+    return result;
+}
+
+static int put_off(struct filling *filling, const char *name, const struct larder_digest *subject,
+                   struct json **document)
+{
+    if (filling->n_referrers == filling->cap) {
+        size_t wanted = filling->cap ? filling->cap * 2 : 16;
+        struct referrer *bigger = reallocarray(filling->referrers, wanted, sizeof(*bigger));
+        if (!bigger)
+            return error_nomem(filling->e);
+        filling->referrers = bigger;
+        filling->cap = wanted;
+    }
+    char *copy = strdup(name);
+    if (!copy)
+        return error_nomem(filling->e);
+    filling->referrers[filling->n_referrers++] =
+        (struct referrer){*subject, TAKE_PTR(*document), copy};
+    return 0;
+}
+
+/* Referrers of what is kept, and of those: as long as one more is found. */
+static int add_referrers(struct filling *filling)
+{
+    bool is_more = true;
+    int result = 0;
+    while (result == 0 && is_more) {
+        is_more = false;
+        for (size_t i = 0; result == 0 && i < filling->n_referrers; i++) {
+            struct referrer *referrer = &filling->referrers[i];
+            if (!referrer->document || !reach_has(filling->roots->reach, &referrer->subject))
+                continue;
+            result = add_document(filling, referrer->name, referrer->document);
+            json_free(referrer->document);
+            referrer->document = NULL;
+            is_more = true;
+        }
+    }
+    return result;
 }
 
 static int add_ref(void *arg, const char *name)
 {
     struct filling *filling = arg;
-    struct json *document = NULL;
+    CLEANUP(json_freep) struct json *document = NULL;
     struct larder_error why = LARDER_ERROR_INIT;
+    struct larder_digest subject;
     int result = ref_read(filling->store, name, &document, &why);
     if (result == -LARDER_NOENT)
         return 0;
-    if (result == 0)
-        result = ref_each_digest(document, add_kept, filling, &why);
-    json_free(document);
     if (result == -LARDER_CORRUPT || result == -LARDER_UNSUPPORTED || result == -LARDER_INVAL ||
-        result == -LARDER_LIMIT) {
-        if (!filling->roots->bad_ref) {
-            filling->roots->bad_ref = strdup(name);
-            if (!filling->roots->bad_ref)
-                return error_nomem(filling->e);
-        }
-        return 0;
-    }
+        result == -LARDER_LIMIT)
+        return note_bad_ref(filling, name);
+    if (result == 0 && roots_referrer_subject(name, &subject))
+        return put_off(filling, name, &subject, &document);
+    if (result == 0)
+        return add_document(filling, name, document);
     if (result < 0 && filling->e)
         *filling->e = why;
     return result;
@@ -143,23 +236,42 @@ static int print_place(struct larder_store *store, enum store_place place, bool 
     return 0;
 }
 
+static int collect(void *arg, const struct larder_digest *digest)
+{
+    struct filling *filling = arg;
+    return digest_set_add(&filling->roots->refs, digest, filling->e);
+}
+
 static int load_refs(struct larder_store *store, struct roots *roots,
                      const struct index_print *print, bool is_settled, struct larder_error *e)
 {
-    struct filling filling = {store, roots, e};
+    struct filling filling = {.store = store, .roots = roots, .e = e};
+    int result = roots->reach ? 0 : reach_new(store, &roots->reach, e);
+    if (result < 0)
+        return result;
+    reach_reset(roots->reach);
     roots->refs.count = 0;
     free(roots->bad_ref);
     roots->bad_ref = NULL;
     roots->refs_print = is_settled ? *print : (struct index_print){0, 0, 0, 0};
-    int result = ref_each(store, "", add_ref, &filling, e);
+    result = ref_each(store, "", add_ref, &filling, e);
+    if (result == 0)
+        result = add_referrers(&filling);
+    if (result == 0)
+        result = reach_each(roots->reach, collect, &filling);
     digest_set_sort(&roots->refs);
+    for (size_t i = 0; i < filling.n_referrers; i++) {
+        json_free(filling.referrers[i].document);
+        free(filling.referrers[i].name);
+    }
+    free(filling.referrers);
     return result;
 }
 
 static int load_leases(struct larder_store *store, struct roots *roots,
                        const struct index_print *print, bool is_settled, struct larder_error *e)
 {
-    struct filling filling = {store, roots, e};
+    struct filling filling = {.store = store, .roots = roots, .e = e};
     roots->leases.count = 0;
     roots->leases_print = is_settled ? *print : (struct index_print){0, 0, 0, 0};
     int result = lease_each(store, NULL, add_lease, &filling, e);

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #pragma once
 /*
- * What gc must not touch: digests that refs keep and digests that live leases hold, read from
- * their files (never from the index: nothing is deleted on a cache's word).
+ * What gc must not touch: digests that refs keep (a manifest with all below it) and digests that
+ * live leases hold, read from their files (never from the index: nothing is deleted on a cache's
+ * word).
  *
  *     struct roots roots = {0};
  *     roots_load(store, &roots, e);
@@ -30,11 +31,21 @@ void digest_set_sort(struct digest_set *set); /* also drops doubles */
 bool digest_set_has(const struct digest_set *set, const struct larder_digest *digest);
 void digest_set_done(struct digest_set *set);
 
+struct reach;
+
 struct roots {
-    struct digest_set refs, leases;
+    struct digest_set refs, leases;              /* refs: with all that their manifests lead to */
+    struct reach *reach;                         /* what manifests lead to, read once */
     struct index_print refs_print, leases_print; /* none: read again at each refresh */
-    char *bad_ref;                               /* a damaged one: what it keeps is not known */
+    char *bad_ref; /* a damaged one, or with a manifest that can't be read: what it keeps is not
+                      known */
 };
+/*
+ * Refs that are kept only as long as something else is: "referrer/<alg>-<hex>/..." keeps its
+ * manifest while the blob of that digest is kept. False for other names.
+ */
+#define ROOTS_REFERRER_PREFIX "referrer/"
+bool roots_referrer_subject(const char *name, struct larder_digest *ret);
 
 int roots_load(struct larder_store *store, struct roots *roots, struct larder_error *e);
 int roots_refresh(struct larder_store *store, struct roots *roots, struct larder_error *e);

@@ -25,7 +25,7 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 SECONDS = 60
 # What a crash may leave behind: nothing of it is lost data or needs a person.
 LEFT_BY_A_CRASH = {"temporary", "dead-lease", "orphan-memo", "unsure-blob", "dangling-ref",
-                   "overdue-mark"}
+                   "overdue-mark", "incomplete-ref"}
 
 
 class Wrong(Exception):

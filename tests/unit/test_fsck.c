@@ -6,7 +6,7 @@
 #include "store/dir/memo.h"
 
 struct found {
-    unsigned kinds[LARDER_FSCK_OVERDUE_MARK + 1];
+    unsigned kinds[LARDER_FSCK_INCOMPLETE_REF + 1];
     unsigned total, repaired, harmless;
     char object[300];
 };

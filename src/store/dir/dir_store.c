@@ -27,8 +27,7 @@
 #include "store/roots.h"
 #include "store/store.h"
 
-#define REF_PREFIX      "oci/"
-#define REFERRER_PREFIX "referrer/"
+#define REF_PREFIX "oci/"
 /* Smaller ones are fetched again rather than gone on with. */
 #define PARTIAL_BYTES_MIN (1024UL * 1024)
 #define BATCH_BLOBS       64
@@ -510,7 +509,7 @@ static void referrer_name(const struct larder_digest *subject, const struct lard
                           struct buf *out)
 {
     char hex[LARDER_DIGEST_TEXT_BYTES];
-    buf_printf(out, REFERRER_PREFIX "%s-%s/", larder_digest_alg_name(subject->alg),
+    buf_printf(out, ROOTS_REFERRER_PREFIX "%s-%s/", larder_digest_alg_name(subject->alg),
                larder_digest_hex(subject, hex));
     if (digest)
         buf_printf(out, "%s-%s", larder_digest_alg_name(digest->alg),
@@ -604,7 +603,7 @@ static int dir_manifest_remove(struct store *s, const struct larder_digest *dige
     struct collecting c = {.d = d, .only = digest, .e = e};
     int r = ref_each(d->store, REF_PREFIX, collect_name, &c, e);
     if (r == 0)
-        r = ref_each(d->store, REFERRER_PREFIX, collect_name, &c, e);
+        r = ref_each(d->store, ROOTS_REFERRER_PREFIX, collect_name, &c, e);
     if (r == 0 && c.n == 0)
         r = error_set(e, LARDER_NOENT, "%s: no ref to %s", s->name,
                       larder_digest_format(digest, text));
