@@ -23,11 +23,15 @@ struct larder_publish_options {
     size_t n_tags;
     const char *const *images; /* locations, one image each (INVAL for an index: name a digest) */
     size_t n_images;
-    bool append; /* merge with the members that the tags have now; last writer looks again */
-    bool v2s2;   /* Docker schema 2 manifests and manifest list */
-    bool force;  /* put manifests and tags whatever is there */
+    /* Add the images to the list that each tag has now, sorted by platform; an image of the same
+     * platform is replaced. Several hosts may do this at once: who lost a race merges again, so
+     * that a push takes a quarter of a second longer. */
+    bool append;
+    bool v2s2;  /* Docker schema 2 manifests and manifest list */
+    bool force; /* put manifests and tags whatever is there; not with no_clobber */
     bool dry_run;
-    bool no_clobber; /* a tag that points to something else is an error */
+    bool no_clobber; /* a tag that points to something else is an error (EXIST); with append: a
+                        platform that has another image */
     unsigned jobs;
     const struct larder_registry_options *registry;
     const struct larder_observer *observer;
@@ -44,12 +48,12 @@ struct larder_publish_options {
 
 struct larder_publish_tag {
     char *tag;
-    char *why; /* "absent", "points to sha256:...", "as desired" */
-    bool is_changed;
+    char *why;       /* what was there: "absent", "points to sha256:...", "as desired" */
+    bool is_changed; /* by dry_run: would be */
 };
 struct larder_publish_image {
-    char *platform; /* "linux/amd64" */
-    struct larder_digest digest;
+    char *platform;              /* "linux/amd64"; "" when nobody had to ask */
+    struct larder_digest digest; /* of the manifest as it is in the repository */
 };
 struct larder_publish_result {
     enum larder_publish_action action;
@@ -62,8 +66,18 @@ struct larder_publish_result {
     uint64_t bytes_copied;
     uint64_t requests;
 };
-/* Errors: those of registry.h; EXIST (no_clobber), INVAL (two images of one platform), OUTDATED
- * (somebody else moved a tag meanwhile). */
+/*
+ * Makes every tag point to an index of the images, in their order. What is there already is found
+ * by one request a tag; blobs and manifests are never sent twice. A tag whose list has exactly
+ * these images in other bytes (another tool's, another order) is as desired: it stays, and tags
+ * that differ get that list. Members that are no images (artifacts, no platform) are not compared.
+ * At the end each tag and image is read as others read it; a registry that shows tags late is
+ * waited for.
+ *
+ * Errors: those of registry.h; EXIST (no_clobber), INVAL (two images of one platform, an image that
+ * is an index, force with no_clobber), OUTDATED (somebody else moved a tag meanwhile), GONE (what
+ * was pushed is not there), BUSY (append: others always won).
+ */
 LARDER_API LARDER_MUST_CHECK int larder_publish(struct larder_store *store,
                                                 const struct larder_publish_options *options,
                                                 struct larder_publish_result *ret,
@@ -85,7 +99,7 @@ struct larder_cosa_options {
     size_t n_arches;
     const char *const *images; /* --image mode: containers-transports references */
     size_t n_images;
-    const char *digest_file; /* receives the list's digest, no newline */
+    const char *digest_file; /* receives the list's digest, no newline; also when nothing is done */
     bool v2s2;
     bool force;
     bool dry_run;
@@ -99,7 +113,19 @@ struct larder_cosa_options {
     void *line_arg;
     void *reserved[4];
 };
-/* As `cosa push-container-manifest`; result as of larder_publish. */
+/*
+ * As `cosa push-container-manifest`: the images of a build (or n_images of any place) as
+ * larder_publish does, then in the meta.json of each architecture where they are: under meta_key,
+ * an entry for each repository, replaced in place. Where the build kept the manifest of its archive
+ * (images."oci-manifest") archives aren't opened unless something is to be uploaded; then the whole
+ * file must have the checksum of meta.json before any tag changes.
+ *
+ * result as of larder_publish, and RECORD when only meta.json was written. Further errors: NOENT
+ * (no such build, architecture or artifact), CORRUPT (checksum; the manifest is not the archive's),
+ * OUTDATED (a tag that this build was pushed to has other images now), EXIST (a list with
+ * architectures that were not asked for would lose them), MISMATCH (meta.json is another build's
+ * now). With force tags are set in spite of OUTDATED and EXIST.
+ */
 LARDER_API LARDER_MUST_CHECK int larder_cosa_push(struct larder_store *store,
                                                   const struct larder_cosa_options *options,
                                                   struct larder_publish_result *ret,
