@@ -28,6 +28,7 @@ const struct command *const command_table[] = {
     &command_list_tags,
     &command_delete,
     &command_diff,
+    &command_login,
     &command_status,
     &command_du,
     &command_gc,

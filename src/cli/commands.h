@@ -24,6 +24,7 @@ extern const struct command command_inspect;
 extern const struct command command_list_tags;
 extern const struct command command_delete;
 extern const struct command command_diff;
+extern const struct command command_login;
 extern const struct command command_status;
 extern const struct command command_du;
 extern const struct command command_gc;
