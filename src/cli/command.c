@@ -29,6 +29,7 @@ const struct command *const command_table[] = {
     &command_delete,
     &command_diff,
     &command_login,
+    &command_logout,
     &command_status,
     &command_du,
     &command_gc,
