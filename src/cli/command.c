@@ -30,6 +30,7 @@ const struct command *const command_table[] = {
     &command_diff,
     &command_login,
     &command_logout,
+    &command_publish,
     &command_status,
     &command_du,
     &command_gc,

@@ -26,6 +26,7 @@ extern const struct command command_delete;
 extern const struct command command_diff;
 extern const struct command command_login;
 extern const struct command command_logout;
+extern const struct command command_publish;
 extern const struct command command_status;
 extern const struct command command_du;
 extern const struct command command_gc;
