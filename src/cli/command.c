@@ -31,6 +31,8 @@ const struct command *const command_table[] = {
     &command_login,
     &command_logout,
     &command_publish,
+    &command_cosa,
+    &command_cosa_push_container_manifest,
     &command_status,
     &command_du,
     &command_gc,
@@ -71,6 +73,15 @@ const struct command *command_find(const char *name)
         if (strcmp(command_table[i]->name, name) == 0)
             return command_table[i];
     }
+    return NULL;
+}
+
+const struct command *command_alias(const char *program)
+{
+    const char *slash = strrchr(program, '/');
+
+    if (strcmp(slash ? slash + 1 : program, "cmd-push-container-manifest") == 0)
+        return &command_cosa_push_container_manifest;
     return NULL;
 }
 

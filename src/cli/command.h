@@ -58,6 +58,8 @@ extern const struct command *const command_table[];
 
 /* Of a known command's name; NULL. */
 const struct command *command_find(const char *name);
+/* The command that a program of that name (argv[0]) is; NULL: larder itself. */
+const struct command *command_alias(const char *program);
 /* Whether member is "<group> <word>". */
 bool command_is_member(const struct command *member, const struct command *group);
 /*

@@ -27,6 +27,8 @@ extern const struct command command_diff;
 extern const struct command command_login;
 extern const struct command command_logout;
 extern const struct command command_publish;
+extern const struct command command_cosa;
+extern const struct command command_cosa_push_container_manifest;
 extern const struct command command_status;
 extern const struct command command_du;
 extern const struct command command_gc;

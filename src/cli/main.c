@@ -80,6 +80,9 @@ static int run(struct cli *cli, int argc, char **argv)
     int first = 0;
     int words = 0;
 
+    command = command_alias(argv[0]);
+    if (command)
+        return run_command(cli, command, argc, argv);
     if (opt_parse("larder", &global_opts, 1, argc, argv, true, &first, &e) < 0)
         return cli_fail(cli, &e);
     if (globals.version)
