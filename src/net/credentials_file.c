@@ -21,6 +21,7 @@ static const char *env(const char *name)
 }
 
 /* Takes path over; NULL: out of memory. */
+/* NOLINTNEXTLINE(readability-non-const-parameter): it is kept */
 static int add_file(struct credential_files *files, char *path, bool is_docker, bool is_flat,
                     struct larder_error *e)
 {

@@ -298,13 +298,11 @@ static int new_string(struct parser *t, struct json **ret)
     struct buf text = BUF_INIT(TOML_MAX_BYTES);
     int rc = take_string(t, &text);
     if (rc == 0) {
-        /* By way of an object: a string that is not UTF-8 is made one there. */
-        struct json *holder = json_new_object();
-        if (!holder || json_set_string(holder, "s", text.p ? text.p : "") < 0)
-            rc = error_nomem(t->e);
+        struct json *made = json_new_string(text.p ? text.p : "");
+        if (made)
+            *ret = made;
         else
-            *ret = json_share(json_get(holder, "s"));
-        json_free(holder);
+            rc = error_nomem(t->e);
     }
     buf_done(&text);
     return rc;
@@ -420,6 +418,38 @@ static int take_header(struct parser *t)
     return rc;
 }
 
+/* Bytes of the UTF-8 character at p (Unicode, table 3-7); 0: it is none. */
+static size_t utf8_bytes(const unsigned char *p, size_t n)
+{
+    size_t bytes = p[0] < 0x80                    ? 1
+                   : p[0] >= 0xc2 && p[0] < 0xe0  ? 2
+                   : (p[0] & 0xf0) == 0xe0        ? 3
+                   : p[0] >= 0xf0 && p[0] <= 0xf4 ? 4
+                                                  : 0;
+    if (bytes == 0 || bytes > n)
+        return 0;
+    for (size_t i = 1; i < bytes; i++) {
+        if ((p[i] & 0xc0) != 0x80)
+            return 0;
+    }
+    bool is_bad = (p[0] == 0xe0 && p[1] < 0xa0) || (p[0] == 0xed && p[1] >= 0xa0) ||
+                  (p[0] == 0xf0 && p[1] < 0x90) || (p[0] == 0xf4 && p[1] >= 0x90);
+    return is_bad ? 0 : bytes;
+}
+
+static int check_utf8(struct parser *t)
+{
+    for (const char *p = t->p; p < t->end;) {
+        size_t n = utf8_bytes((const unsigned char *)p, (size_t)(t->end - p));
+        if (n == 0)
+            return bad(t, "not UTF-8");
+        t->line += *p == '\n';
+        p += n;
+    }
+    t->line = 1;
+    return 0;
+}
+
 int toml_parse(struct slice text, const char *file, struct json **ret, struct larder_error *e)
 {
     if (text.n > TOML_MAX_BYTES)
@@ -431,16 +461,16 @@ int toml_parse(struct slice text, const char *file, struct json **ret, struct la
         return error_nomem(e);
     if (slice_starts(text, SLICE_LIT("\xef\xbb\xbf")))
         t.p += 3;
-    for (;;) {
+    int rc = check_utf8(&t);
+    while (rc == 0) {
         skip_lines(&t);
         if (t.p >= t.end)
             break;
-        int rc = *t.p == '[' ? take_header(&t) : take_pair(&t, t.table, 0);
+        rc = *t.p == '[' ? take_header(&t) : take_pair(&t, t.table, 0);
         if (rc == 0)
             rc = end_of_line(&t);
-        if (rc < 0)
-            return rc;
     }
-    *ret = TAKE_PTR(root);
-    return 0;
+    if (rc == 0)
+        *ret = TAKE_PTR(root);
+    return rc;
 }

@@ -336,6 +336,8 @@ static void toml(void **state)
         {"a = {b = 1", NULL},
         {"a = [1 2]", NULL},
         {"[]", NULL},
+        {"a = 'x\xe9'", NULL},
+        {"# \xed\xa0\x80", NULL},
         {"[a", NULL},
         {"a = [[[[[[[[[[[[[[[[[[[[1]]]]]]]]]]]]]]]]]]]]", NULL},
     };
