@@ -181,7 +181,9 @@ static int read_extended(struct tar_reader *reader, char type, uint64_t n_bytes,
             e, LARDER_LIMIT, "tar file: extended header at %llu: %llu bytes, at most %lu",
             (unsigned long long)reader->at, (unsigned long long)n_bytes, EXTENDED_BYTES_MAX);
     char *to = buf_reserve(&data, (size_t)n_bytes + 1);
-    int r = to ? 0 : buf_failed(&data, e);
+    if (!to)
+        return buf_failed(&data, e);
+    int r = 0;
     if (r == 0 &&
         fd_pread_full(reader->fd, to, (size_t)n_bytes, reader->at + TAR_BLOCK) != (ssize_t)n_bytes)
         r = corrupt(reader, "cut off", e);

@@ -196,7 +196,11 @@ static int take_children(struct reach *reach, uint32_t at, const struct oci_mani
     bool is_index = manifest->kind == OCI_KIND_INDEX;
     size_t n = is_index ? manifest->n_manifests : manifest->n_layers + 1;
     struct child *children = calloc(n ? n : 1, sizeof(*children));
-    int r = children && n <= UINT32_MAX ? 0 : error_nomem(e);
+    if (!children || n > UINT32_MAX) {
+        free(children);
+        return error_nomem(e);
+    }
+    int r = 0;
     for (size_t i = 0; r == 0 && i < n; i++) {
         const struct oci_descriptor *descriptor = is_index ? &manifest->manifests[i]
                                                   : i == 0 ? &manifest->config

@@ -30,7 +30,7 @@
 #define REF_PREFIX "oci/"
 /* Smaller ones are fetched again rather than gone on with. */
 #define PARTIAL_BYTES_MIN (1024UL * 1024)
-#define BATCH_BLOBS       64
+#define BATCH_BLOBS       128
 #define BATCH_BYTES       (64ULL * 1024 * 1024)
 
 struct dir_blob {
@@ -531,7 +531,7 @@ static int set_referrer(struct dir_store *d, const struct store_descriptor *mani
 static int put_bytes(struct store *s, const struct store_descriptor *manifest, struct slice bytes,
                      struct larder_error *e)
 {
-    struct blob_writer writer;
+    struct blob_writer writer = {-1, 0, 0, NULL};
     bool exists = false;
     int r = dir_blob_begin(s, manifest, &writer, &exists, e);
     if (r < 0 || exists)

@@ -90,7 +90,7 @@ static bool parse_blob_name(const char *name, struct larder_digest *ret)
     char text[LARDER_DIGEST_TEXT_BYTES];
     if (strncmp(name, "blobs/", 6) != 0 || strlen(name + 6) >= sizeof(text))
         return false;
-    strcpy(text, name + 6);
+    snprintf(text, sizeof(text), "%s", name + 6);
     char *slash = strchr(text, '/');
     if (!slash)
         return false;

@@ -345,7 +345,7 @@ int archive_manifest_put(struct store *s, const struct store_descriptor *manifes
                          struct larder_error *e)
 {
     static const char *const unnamed[] = {""};
-    struct blob_writer writer;
+    struct blob_writer writer = {-1, 0, 0, NULL};
     bool exists = false;
     int r = archive_blob_begin(s, manifest, &writer, &exists, e);
     if (r == 0 && !exists) {

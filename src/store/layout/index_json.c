@@ -79,7 +79,7 @@ static bool entry_read(const struct json *entry, struct store_descriptor *ret)
         return false;
     found.size_bytes = (uint64_t)size;
     if (type && strlen(type) < sizeof(found.media_type))
-        strcpy(found.media_type, type);
+        snprintf(found.media_type, sizeof(found.media_type), "%s", type);
     *ret = found;
     return true;
 }

@@ -192,7 +192,7 @@ static int put_names(void *arg, const struct json *index, struct json **ret, str
 static int put_bytes(struct store *s, const struct store_descriptor *manifest, struct slice bytes,
                      struct larder_error *e)
 {
-    struct blob_writer writer;
+    struct blob_writer writer = {-1, 0, 0, NULL};
     bool exists = false;
     int r = layout_blob_begin(s, manifest, &writer, &exists, e);
     if (r < 0 || exists)

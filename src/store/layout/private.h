@@ -68,9 +68,9 @@ int layout_blobs_dir(struct layout *layout, enum larder_digest_alg alg, bool mak
 int layout_temp(struct layout *layout, char *name, int *ret_fd, struct larder_error *e);
 int layout_work_dir(struct layout *layout, bool again, int *ret, struct larder_error *e);
 bool layout_is_waiting(struct layout *layout, const struct larder_digest *digest);
-int layout_blob_begin(struct store *s, const struct store_descriptor *blob, struct blob_writer *ret,
-                      bool *ret_exists, struct larder_error *e);
-int layout_blob_commit(struct store *s, const struct store_descriptor *blob,
+int layout_blob_begin(struct store *s, const struct store_descriptor *descriptor,
+                      struct blob_writer *ret, bool *ret_exists, struct larder_error *e);
+int layout_blob_commit(struct store *s, const struct store_descriptor *descriptor,
                        struct blob_writer *writer, struct larder_error *e);
 void layout_blob_abort(struct store *s, struct blob_writer *writer, bool keep);
 int layout_flush(struct store *s, struct larder_error *e);
