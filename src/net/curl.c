@@ -412,6 +412,10 @@ static int tls_hint(const struct http_client *client, int result, struct larder_
             e->code = tls_failures[i].code;
         return error_hint(e, "%s", tls_failures[i].hint);
     }
+    /* Its alert may be lost: with TLS 1.3 it comes when the request is already on its way. */
+    if ((result == CURLE_SEND_ERROR || result == CURLE_RECV_ERROR) && !client->client_cert)
+        return error_hint(e, "some servers end the connection so when they miss a client "
+                             "certificate");
     if (result == CURLE_SSL_CERTPROBLEM && client->client_cert)
         return error_context(e, "client certificate %s", client->client_cert);
     return -(int)e->code;

@@ -170,7 +170,9 @@ static void test_client_certificates(void **state)
     char other_key[128];
     struct http_options options = {.ca_dir = in_dir("certs.d", ca_dir)};
     start(&s, "good", true);
-    assert_int_equal(get(options, s.url, &e), -LARDER_AUTH);
+    /* Whether the alert or the end of the connection is seen first is luck. */
+    int rc = get(options, s.url, &e);
+    assert_true(rc == -LARDER_AUTH || http_is_transient(&e));
     assert_non_null(strstr(e.hint, "client certificate"));
     options.client_cert = in_dir("client.pem", cert);
     options.client_key = in_dir("client.key", key);
