@@ -94,6 +94,11 @@ class Distribution:
             self.tokens.after(request.method)
         return reply
 
+    def early(self, request):
+        """Who expects a 100 is refused before the body."""
+        kind, name, _ = self.route(request)
+        return self.refusal(request, self.needs(request, kind, name))
+
     def refusal(self, request, needs):
         if request.listener == "other":
             if "authorization" in request.headers and self.settings["other_authorization"] != "ok":

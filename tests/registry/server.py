@@ -307,9 +307,13 @@ class Handler(socketserver.StreamRequestHandler):
         is_early = "status" in rule and not rule.get("after")
         if is_early and request.headers.get("expect"):
             del request.headers["expect"]
-            self.log(request, rule["status"], 0)
             self.send(request, self.scripted(rule), {})
             return False
+        if request.headers.get("expect") and request.path.startswith("/v2/"):
+            refusal = state.distribution.early(request)
+            if refusal:
+                self.send(request, refusal, {})
+                return False
         self.read_body(request)
         time.sleep(state.settings["delay"] + rule.get("delay", 0))
         if rule.get("drop") or "raw" in rule:
