@@ -17,7 +17,6 @@ struct question {
     const char *tag;                    /* NULL: by digest */
     const struct larder_digest *digest; /* NULL: by tag */
     struct buf *out;                    /* bytes wanted; NULL: a description will do */
-    bool is_found;
     struct store_descriptor *ret;
 };
 
@@ -122,8 +121,8 @@ static int read_body(const struct registry *r, const struct call *c, const struc
                      size_t start, struct larder_error *e)
 {
     struct slice bytes = {q->out->p ? q->out->p + start : "", q->out->n - start};
-    struct larder_digest said;
-    struct larder_digest actual;
+    struct larder_digest said = {0};
+    struct larder_digest actual = {0};
     struct store_descriptor found = {.size_bytes = bytes.n};
     int rc = call_check_encoding(r, c, e);
     if (rc == 0)
@@ -200,7 +199,7 @@ static int check_ref(const struct store *s, const char *ref, struct larder_error
 int registry_resolve(struct store *s, const char *ref, struct store_descriptor *ret,
                      struct larder_error *e)
 {
-    struct store_descriptor found;
+    struct store_descriptor found = {0};
     struct question q = {.tag = ref, .ret = &found};
     int rc = check_ref(s, ref, e);
     if (rc == 0)
@@ -213,7 +212,7 @@ int registry_resolve(struct store *s, const char *ref, struct store_descriptor *
 int registry_manifest_get(struct store *s, const char *ref, const struct larder_digest *digest,
                           struct buf *out, struct store_descriptor *ret, struct larder_error *e)
 {
-    struct store_descriptor found;
+    struct store_descriptor found = {0};
     struct question q = {.tag = ref, .digest = digest, .out = out, .ret = &found};
     int rc = digest ? 0 : check_ref(s, ref, e);
     if (rc == 0)
@@ -227,7 +226,7 @@ int registry_manifest_has(struct store *s, const struct store_descriptor *manife
                           struct larder_error *e)
 {
     struct larder_error own = LARDER_ERROR_INIT;
-    struct store_descriptor found;
+    struct store_descriptor found = {0};
     struct question q = {.digest = &manifest->digest, .ret = &found};
     int rc = registry_ask(registry_of(s), PEER_FOR_DIGEST, resolve_at, &q, &own);
     if (rc == -LARDER_NOENT)

@@ -183,7 +183,7 @@ int registry_ping(const char *host, const struct remote_options *options, struct
 {
     struct registry *r = NULL;
     int rc = open_registry(host, NULL, options, 0, &r, e);
-    if (rc < 0)
+    if (!r)
         return rc;
     struct call c = {.peer = registry_primary(r), .path = ""};
     rc = call_run(r, &c, e);

@@ -110,6 +110,7 @@ static int send_bytes(struct upload *u, struct call *c, uint64_t start, uint64_t
     c->peer = registry_primary(u->r);
     c->actions = "pull,push";
     c->blob = u->digest;
+    /* `to` and `body` are the call's only until it returns. */
     u->sending_bytes = 0;
     body.ret_sent_bytes = &u->sending_bytes;
     c->request.tick = on_tick;
@@ -124,6 +125,7 @@ static int send_bytes(struct upload *u, struct call *c, uint64_t start, uint64_t
     c->request.upload = NULL;
     c->request.tick = NULL;
     c->rewind = NULL;
+    c->rewind_arg = NULL;
     return rc;
 }
 
