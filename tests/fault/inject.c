@@ -12,9 +12,10 @@
  * ends it. The exit status is the command's, 128 + signal when one ended it, 125 when this program
  * failed.
  *
- * Only calls that change files are counted: a kill between two of them leaves what a kill at the
- * second one leaves. A seccomp filter stops the command at these calls only, so that it runs at
- * nearly full speed; strace would stop it at all of them.
+ * Only calls that change files are counted (with -c net,... those that talk to others, too): a kill
+ * between two of them leaves what a kill at the second one leaves. A seccomp filter stops the
+ * command at these calls only, so that it runs at nearly full speed; strace would stop it at all of
+ * them.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -62,11 +63,12 @@ enum call_class {
     CLASS_LOCK = 1u << 9,
     CLASS_CLONE = 1u << 10, /* reflink */
     CLASS_ALL = (1u << 11) - 1,
+    CLASS_NET = 1u << 11, /* only by its name: a connection made, something sent */
     CLASS_NEEDS_SPACE =
         CLASS_OPEN | CLASS_WRITE | CLASS_LINK | CLASS_RENAME | CLASS_MKDIR | CLASS_CLONE,
 };
 static const char *const class_names[] = {"open",  "write",    "sync", "link", "rename", "unlink",
-                                          "mkdir", "truncate", "mode", "lock", "clone"};
+                                          "mkdir", "truncate", "mode", "lock", "clone",  "net"};
 
 /* What a call works on, for the report: argument numbers, -1 for none. */
 struct call {
@@ -105,6 +107,9 @@ static const struct call calls[] = {
     {SYS_flock, "flock", CLASS_LOCK, -1, 0, -1},
     {SYS_fcntl, "fcntl", CLASS_LOCK, -1, 0, -1},
     {SYS_ioctl, "ioctl", CLASS_CLONE, -1, 0, -1},
+    {SYS_connect, "connect", CLASS_NET, -1, 0, -1},
+    {SYS_sendto, "sendto", CLASS_NET, -1, 0, -1},
+    {SYS_sendmsg, "sendmsg", CLASS_NET, -1, 0, -1},
 #ifdef SYS_open
     {SYS_open, "open", CLASS_OPEN, 1, -1, 0},
     {SYS_link, "link", CLASS_LINK, -1, -1, 1},
@@ -330,7 +335,8 @@ static void at_call(struct run *run, pid_t pid)
     if (object[0] == '\0' && call->fd_arg >= 0) {
         read_fd_name(pid, (int)info.seccomp.args[call->fd_arg], object, sizeof(object));
         /* Pipes, sockets, terminals and /dev/null are no files. */
-        if (object[0] != '/' || strncmp(object, "/dev/pts", 8) == 0 ||
+        bool is_wanted = (run->options.classes & CLASS_NET) && strncmp(object, "socket:", 7) == 0;
+        if ((object[0] != '/' && !is_wanted) || strncmp(object, "/dev/pts", 8) == 0 ||
             strcmp(object, "/dev/null") == 0 || strncmp(object, "/memfd:", 7) == 0)
             return;
     }
