@@ -278,11 +278,25 @@ static int push(struct cosa *cosa, struct larder_error *e)
     return r;
 }
 
+/* A run that was killed right behind its last write is over, but for its lock. */
+static void sweep(const struct cosa *cosa)
+{
+    for (size_t i = 0; i < cosa->build->n_arches; i++) {
+        const struct meta_place place = place_of(cosa, &cosa->build->arches[i]);
+        meta_json_sweep(&place);
+    }
+}
+
 /* The digests are in meta.json only when somebody may pull by them. */
 static int record(struct cosa *cosa, struct larder_publish_result *result, struct larder_error *e)
 {
-    if (!cosa->build || is_recorded(cosa))
+    if (!cosa->build)
         return 0;
+    if (is_recorded(cosa)) {
+        if (!cosa->options->dry_run)
+            sweep(cosa);
+        return 0;
+    }
     if (result->action == LARDER_PUBLISH_NOTHING)
         result->action = LARDER_PUBLISH_RECORD;
     if (cosa->options->dry_run)

@@ -5,6 +5,7 @@
 #include <fcntl.h>
 #include <inttypes.h>
 #include <limits.h>
+#include <linux/magic.h>
 #include <signal.h>
 #include <stdatomic.h>
 #include <stdio.h>
@@ -12,6 +13,7 @@
 #include <string.h>
 #include <sys/file.h>
 #include <sys/stat.h>
+#include <sys/vfs.h>
 #include <unistd.h>
 
 #include "base/buf.h"
@@ -74,21 +76,42 @@ static void own_host(char out[HOST_BYTES])
     out[HOST_BYTES - 1] = 0;
 }
 
-/* Python's getfqdn() may have found the long form of the same name. */
+/* Names that any machine may have, as Python's getfqdn() finds them where names aren't set up. */
+static bool is_anybody(const char *host)
+{
+    static const char *const anybody[] = {"", "(none)", "localhost"};
+    size_t label = strcspn(host, ".");
+    for (size_t i = 0; i < ARRAY_LEN(anybody); i++) {
+        if (strlen(anybody[i]) == label && strncmp(host, anybody[i], label) == 0)
+            return true;
+    }
+    return false;
+}
+
+/* getfqdn() may have found the long form of the same name. */
 static bool is_own_host(const char *host)
 {
-    /* Names that any machine may have. */
-    static const char *const anybody[] = {"", "(none)", "localhost"};
     char own[HOST_BYTES];
     own_host(own);
     size_t own_label = strcspn(own, "."), label = strcspn(host, ".");
-    for (size_t i = 0; i < ARRAY_LEN(anybody); i++) {
-        if (strlen(anybody[i]) == label && strncmp(host, anybody[i], label) == 0)
-            return false;
-    }
     if (strcmp(own, host) == 0)
         return true;
     return own_label == label && strncmp(own, host, label) == 0 && (!own[label] || !host[label]);
+}
+
+/* Whether only processes of this kernel write there. Of what isn't known it is not believed. */
+static bool is_local_disk(int directory)
+{
+    static const long local[] = {EXT4_SUPER_MAGIC,      XFS_SUPER_MAGIC, BTRFS_SUPER_MAGIC,
+                                 OVERLAYFS_SUPER_MAGIC, TMPFS_MAGIC,     F2FS_SUPER_MAGIC};
+    struct statfs fs;
+    if (fstatfs(directory, &fs) < 0)
+        return false;
+    for (size_t i = 0; i < ARRAY_LEN(local); i++) {
+        if ((long)fs.f_type == local[i])
+            return true;
+    }
+    return false;
 }
 
 static int claim_name(struct flufl_lock *lock, struct larder_error *e)
@@ -217,21 +240,27 @@ static bool is_own_dead(const struct holder *h)
     return process_check(&id) == PROCESS_DEAD;
 }
 
-static bool is_foreign_dead(const struct holder *h)
+static bool is_foreign_dead(const struct flufl_lock *lock, const struct holder *h)
 {
-    if (strncmp(h->random, RANDOM_PREFIX, strlen(RANDOM_PREFIX)) == 0 || !is_own_host(h->host))
+    int64_t age = FLUFL_FOREIGN_AGE_NS;
+    if (strncmp(h->random, RANDOM_PREFIX, strlen(RANDOM_PREFIX)) == 0)
         return false;
+    if (is_anybody(h->host)) {
+        if (!is_local_disk(lock->directory))
+            return false;
+        age = FLUFL_NAMELESS_AGE_NS;
+    } else if (!is_own_host(h->host)) {
+        return false;
+    }
     int64_t since = (int64_t)h->st.st_ctim.tv_sec * NS_PER_S + h->st.st_ctim.tv_nsec;
-    if (clock_realtime_ns() - since < FLUFL_FOREIGN_AGE_NS)
-        return false;
-    return kill(h->pid, 0) < 0 && errno == ESRCH;
+    return clock_realtime_ns() - since >= age && kill(h->pid, 0) < 0 && errno == ESRCH;
 }
 
-static bool may_break(const struct holder *h)
+static bool may_break(const struct flufl_lock *lock, const struct holder *h)
 {
     if ((int64_t)h->st.st_mtim.tv_sec + CLOCK_SLOP_S < clock_realtime_ns() / NS_PER_S)
         return true;
-    return h->host && (is_own_dead(h) || is_foreign_dead(h));
+    return h->host && (is_own_dead(h) || is_foreign_dead(lock, h));
 }
 
 /*
@@ -254,7 +283,7 @@ static int break_lock(const struct flufl_lock *lock, const struct holder *seen,
         return r;
     r = 0;
     if (now.st.st_ino == seen->st.st_ino && strcmp(now.content, seen->content) == 0 &&
-        may_break(&now)) {
+        may_break(lock, &now)) {
         if (unlinkat(lock->directory, lock->name, 0) < 0 && errno != ENOENT)
             r = error_errno(e, errno, "%s/%s", lock->path, lock->name);
         else if (now.claim)
@@ -317,7 +346,7 @@ static int wait_turn(struct flufl_lock *lock, const struct larder_observer *obse
         r = read_holder(lock, &h, e);
         if (r < 0)
             return r;
-        if (r > 0 && may_break(&h)) {
+        if (r > 0 && may_break(lock, &h)) {
             r = break_lock(lock, &h, e);
             holder_done(&h);
             if (r < 0)
@@ -344,13 +373,31 @@ static int sweep_claim(void *arg, const char *name, unsigned char d_type)
     const struct flufl_lock *lock = arg;
     size_t n = strlen(lock->name);
     (void)d_type;
-    if (strncmp(name, lock->name, n) != 0 || name[n] != SEPARATOR || strcmp(name, lock->claim) == 0)
+    if (strncmp(name, lock->name, n) != 0 || name[n] != SEPARATOR ||
+        (lock->claim && strcmp(name, lock->claim) == 0))
         return 0;
     CLEANUP_FREE char *text = strdup(name + n + 1);
     struct holder h = {0};
     if (text && parse_claim(text, &h) && is_own_dead(&h))
         unlinkat(lock->directory, name, 0);
     return 0;
+}
+
+void flufl_lock_sweep(int directory, const char *name)
+{
+    CLEANUP(lock_freep) struct flufl_lock *lock = calloc(1, sizeof(*lock));
+    struct holder h = {0};
+    if (!lock)
+        return;
+    lock->directory = directory;
+    lock->name = strdup(name);
+    lock->path = strdup("");
+    if (!lock->name || !lock->path)
+        return;
+    if (read_holder(lock, &h, NULL) > 0 && h.host && is_own_dead(&h))
+        (void)break_lock(lock, &h, NULL);
+    holder_done(&h);
+    (void)dir_each(directory, sweep_claim, lock, NULL);
 }
 
 int flufl_lock_take(int directory, const char *path, const char *name,

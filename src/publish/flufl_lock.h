@@ -36,6 +36,12 @@ int flufl_lock_take(int directory, const char *path, const char *name,
 void flufl_lock_release(struct flufl_lock *lock);
 DEFINE_CLEANUP(struct flufl_lock *, flufl_lock_release)
 
+/* Removes a lock, and claims to it, that killed larder processes left; what can't be removed stays.
+ * Without it the next one to take the lock does that, or its five minutes end. */
+void flufl_lock_sweep(int directory, const char *name);
+
 /* How long another program's lock must be held before a dead pid is believed: within a container
  * of the same host name pids mean something else, but nobody holds a lock for so long. */
 #define FLUFL_FOREIGN_AGE_NS (10 * 1000000000LL)
+/* The same where the holder calls itself localhost: then on a local disk only. */
+#define FLUFL_NAMELESS_AGE_NS (60 * 1000000000LL)

@@ -143,6 +143,23 @@ static int save_locked(const struct meta_place *place, const struct ordered *bef
     return r < 0 ? r : 1;
 }
 
+static char *lock_name_of(const char *name)
+{
+    char *lock_name;
+    return asprintf(&lock_name, ".%s.lock", name) < 0 ? NULL : lock_name;
+}
+
+void meta_json_sweep(const struct meta_place *place)
+{
+    CLEANUP(ordered_freep) struct ordered *document = NULL;
+    CLEANUP_FREE char *name = NULL, *lock_name = NULL;
+    if (read_place(place, &document, &name, NULL) < 0)
+        return;
+    lock_name = lock_name_of(name);
+    if (lock_name)
+        flufl_lock_sweep(place->directory, lock_name);
+}
+
 int meta_json_save(const struct meta_place *place, const struct ordered *before,
                    const struct meta_record *record, struct larder_error *e)
 {
@@ -153,11 +170,12 @@ int meta_json_save(const struct meta_place *place, const struct ordered *before,
     int r = read_place(place, &document, &name, e);
     if (r < 0)
         return r;
-    if (meta_state_of(document, place->key, record) == META_EQUAL)
-        return 0;
-    if (asprintf(&lock_name, ".%s.lock", name) < 0) {
-        lock_name = NULL;
+    lock_name = lock_name_of(name);
+    if (!lock_name)
         return error_nomem(e);
+    if (meta_state_of(document, place->key, record) == META_EQUAL) {
+        flufl_lock_sweep(place->directory, lock_name);
+        return 0;
     }
     r = flufl_lock_take(place->directory, place->path, lock_name, place->observer, &lock, e);
     if (r < 0)

@@ -69,6 +69,8 @@ struct meta_place {
 };
 /* meta.json, or "meta.KEY.json" where merging is delayed and it exists. NOENT, INVAL. */
 int meta_json_read(const struct meta_place *place, struct ordered **ret, struct larder_error *e);
+/* Removes what killed runs left beside the file; where that can't be it stays. */
+void meta_json_sweep(const struct meta_place *place);
 /* Returns 1 when the file was written, 0 when it says so already (it is not touched then). before:
  * the document the push was made from. */
 int meta_json_save(const struct meta_place *place, const struct ordered *before,
