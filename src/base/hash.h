@@ -2,7 +2,7 @@
 #pragma once
 /*
  * Hashing one stream with one or several algorithms at once (OpenSSL EVP; SHA-256 by our own
- * SHA-NI code only in hash_many.h).
+ * SHA-NI code only in hash_of, hash_many.h and hash_team.h).
  *
  *     struct hash *h = NULL;
  *     hash_new(HASH_BIT(LARDER_DIGEST_SHA256) | HASH_BIT(LARDER_DIGEST_SHA512), &h, e);

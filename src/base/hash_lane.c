@@ -184,6 +184,13 @@ void lanes_hash(struct lane *const lanes[], unsigned count)
 bool lanes_check(void)
 {
     enum { CHECK_BYTES = 5 * SHA256_BLOCK_BYTES + 9 };
+    /* Of the bytes below, computed by another program. */
+    static const char *const expected[SHA256_NI_STREAMS] = {
+        "34ca9c0ccf7766f2659bd840e61864cb07dae9c3e207f7c2f1c54f9771786843",
+        "a208cbe6d498dfb4a90a45af85db3f8881444624572af9c98aff470f13023c8f",
+        "09b557983fb44f1d0793574f396cd21f6fa463abd671d08fc7dcdad5133364f9",
+        "77caa6bfaba1a04711d16343d4687313e3ea954255ac065957695411bab62f7f",
+    };
     uint8_t bytes[SHA256_NI_STREAMS][CHECK_BYTES];
 
     for (size_t i = 0; i < sizeof(bytes); i++)
@@ -201,10 +208,10 @@ bool lanes_check(void)
         }
         lanes_hash(list, n);
         for (unsigned i = 0; i < n; i++) {
-            struct larder_digest expected;
+            char hex[LARDER_DIGEST_TEXT_BYTES];
             finish_fast(&lanes[i], lanes[i].span.p, lanes[i].span.n);
-            if (hash_of(LARDER_DIGEST_SHA256, bytes[i], CHECK_BYTES, &expected, NULL) < 0 ||
-                !larder_digest_equal(&expected, &jobs[i].digests[LARDER_DIGEST_SHA256]))
+            larder_digest_hex(&jobs[i].digests[LARDER_DIGEST_SHA256], hex);
+            if (strcmp(hex, expected[i]) != 0)
                 return false;
         }
     }

@@ -47,7 +47,8 @@ void lane_abort(struct lane *l, enum larder_code code, const char *why);
  */
 void lanes_hash(struct lane *const lanes[], unsigned count);
 /*
- * One to four SHA-NI streams of different bytes against EVP: a CPU, hypervisor or compiler that
- * gets one wrong must not make good files look corrupt. Only where sha256_ni_is_there().
+ * One to four SHA-NI streams of different bytes against known digests: a CPU, hypervisor or
+ * compiler that gets one wrong must not make good files look corrupt. Only where
+ * sha256_ni_is_there().
  */
 bool lanes_check(void);

@@ -42,6 +42,7 @@ struct hash_team {
     struct hash_stream *ready;
     struct hash_stream **ready_end;
     unsigned n_waiting;
+    unsigned n_streams;
     bool is_over;
     bool is_fast;
     struct hash_buffer *buffers;
@@ -158,13 +159,19 @@ static bool hash_round(struct hash_team *t)
     return true;
 }
 
+/* For a helper: several streams are waited for, as two cost little more than one. */
+static bool is_worth_it(const struct hash_team *t)
+{
+    return t->ready && (t->n_streams == 1 || t->ready->next);
+}
+
 static void *helper_main(void *arg)
 {
     struct hash_team *t = arg;
 
     pthread_mutex_lock(&t->lock);
     while (!t->is_over) {
-        if (!hash_round(t))
+        if (!is_worth_it(t) || !hash_round(t))
             pthread_cond_wait(&t->work, &t->lock);
     }
     pthread_mutex_unlock(&t->lock);
@@ -291,6 +298,9 @@ int hash_stream_new(struct hash_team *team, enum larder_digest_alg alg, struct h
         free(s);
         return rc;
     }
+    pthread_mutex_lock(&team->lock);
+    team->n_streams++;
+    pthread_mutex_unlock(&team->lock);
     *ret = s;
     return 0;
 }
@@ -319,6 +329,9 @@ void hash_stream_free(struct hash_stream *stream)
     if (!stream)
         return;
     stream_drain(stream);
+    pthread_mutex_lock(&stream->team->lock);
+    stream->team->n_streams--;
+    pthread_mutex_unlock(&stream->team->lock);
     hash_free(stream->evp);
     free(stream);
 }
@@ -353,7 +366,7 @@ void hash_stream_put(struct hash_stream *stream, struct hash_buffer *buffer)
         *stream->end = buffer;
         stream->end = &buffer->next;
         ready_add(t, stream);
-        if (is_large && t->n_helpers)
+        if (is_large && t->n_helpers && is_worth_it(t))
             pthread_cond_signal(&t->work);
     }
     pthread_mutex_unlock(&t->lock);
