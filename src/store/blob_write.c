@@ -3,13 +3,23 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "base/error.h"
 #include "base/fdio.h"
+#include "base/mem.h"
 
-/* The disk begins to write such a piece as soon as it is there, so that the fsync at the end finds
- * little left to do. */
+/*
+ * Large blobs go past the page cache where the file system lets them: new pages of it cost more
+ * than all the rest, the fsync at the end finds nothing left to do, and what other programs have
+ * in it stays. Measured on ext4: half of the system time, and a third of the wall time when others
+ * write, too.
+ */
+#define DIRECT_BYTES_MIN ((uint64_t)1024 * 1024)
+#define DIRECT_ALIGN     4096U /* at least what any disk wants */
+
+/* Elsewhere the disk begins to write such a piece as soon as it is there. */
 #define WRITE_BACK_BYTES ((uint64_t)8 * 1024 * 1024)
 
 static int mismatch_size(const struct blob_write *w, uint64_t found, bool or_more,
@@ -28,6 +38,7 @@ int blob_write_begin(struct blob_write *w, bool *ret_exists, struct larder_error
     bool exists = false;
     int rc;
 
+    w->direct_fd = -1;
     w->writer = (struct blob_writer){.fd = -1};
     rc = w->to->ops->blob_begin(w->to, w->blob, &w->writer, &exists, e);
     if (rc == 0 && !exists && w->writer.done_bytes > w->blob->size_bytes) {
@@ -63,9 +74,10 @@ int blob_write_resume(struct blob_write *w, struct larder_error *e)
         int saved = errno;
 
         b->n = n < 0 ? 0 : (size_t)n;
-        /* Streams want whole blocks, but at the end of all; what is cut off here comes again. */
+        /* Streams want whole blocks and disks whole pages, but at the end of all; what is cut off
+         * here comes again. */
         if (w->written_bytes + b->n != w->blob->size_bytes)
-            b->n = b->n / HASH_BLOCK_BYTES * HASH_BLOCK_BYTES;
+            b->n = b->n / DIRECT_ALIGN * DIRECT_ALIGN;
         w->written_bytes += b->n;
         left -= want;
         bool is_short = b->n < b->cap;
@@ -87,6 +99,44 @@ uint64_t blob_write_bytes(const struct blob_write *w)
     return w->written_bytes + (w->buffer ? w->buffer->n : 0);
 }
 
+/* A second way to the same file: O_DIRECT on the store's own would change it for others. */
+static void open_direct(struct blob_write *w)
+{
+    char path[64];
+
+    if (w->direct_fd >= 0 || w->is_not_direct || w->blob->size_bytes < DIRECT_BYTES_MIN)
+        return;
+    snprintf(path, sizeof(path), "/proc/self/fd/%d", w->writer.fd);
+    w->direct_fd = open(path, O_WRONLY | O_DIRECT | O_CLOEXEC);
+    w->is_not_direct = w->direct_fd < 0;
+}
+
+/* Whether all of the buffer went that way. */
+static bool write_direct(struct blob_write *w, const struct hash_buffer *b, uint64_t at)
+{
+    if (at % DIRECT_ALIGN != 0 || b->n % DIRECT_ALIGN != 0)
+        return false;
+    open_direct(w);
+    if (w->direct_fd < 0)
+        return false;
+    if (fd_pwrite_full(w->direct_fd, b->data, b->n, at) == 0)
+        return true;
+    /* Some file systems take the flag but not the write. Real errors come again in a moment. */
+    w->is_not_direct = true;
+    fd_closep(&w->direct_fd);
+    return false;
+}
+
+static void start_write_back(struct blob_write *w)
+{
+    if (w->direct_fd >= 0 || w->written_bytes - w->started_bytes < WRITE_BACK_BYTES)
+        return;
+    /* A hint: where it can't be done, the fsync does it all. */
+    (void)sync_file_range(w->writer.fd, (off64_t)(w->writer.start + w->started_bytes),
+                          (off64_t)(w->written_bytes - w->started_bytes), SYNC_FILE_RANGE_WRITE);
+    w->started_bytes = w->written_bytes;
+}
+
 static int flush_buffer(struct blob_write *w, struct larder_error *e)
 {
     struct hash_buffer *b = w->buffer;
@@ -94,7 +144,7 @@ static int flush_buffer(struct blob_write *w, struct larder_error *e)
 
     if (!b)
         return 0;
-    if (b->n && fd_pwrite_full(w->writer.fd, b->data, b->n, at) < 0) {
+    if (b->n && !write_direct(w, b, at) && fd_pwrite_full(w->writer.fd, b->data, b->n, at) < 0) {
         char text[LARDER_DIGEST_TEXT_BYTES];
         return error_errno(e, errno, "%s: writing blob %s", w->to->name,
                            larder_digest_format(&w->blob->digest, text));
@@ -102,13 +152,7 @@ static int flush_buffer(struct blob_write *w, struct larder_error *e)
     w->written_bytes += b->n;
     w->buffer = NULL;
     hash_stream_put(w->stream, b);
-    if (w->written_bytes - w->started_bytes >= WRITE_BACK_BYTES) {
-        /* A hint: where it can't be done, the fsync does it all. */
-        (void)sync_file_range(w->writer.fd, (off64_t)(w->writer.start + w->started_bytes),
-                              (off64_t)(w->written_bytes - w->started_bytes),
-                              SYNC_FILE_RANGE_WRITE);
-        w->started_bytes = w->written_bytes;
-    }
+    start_write_back(w);
     return blob_write_tick(w, e);
 }
 
@@ -174,6 +218,7 @@ int blob_write_finish(struct blob_write *w, struct larder_error *e)
 
 static void write_done(struct blob_write *w)
 {
+    fd_closep(&w->direct_fd);
     hash_stream_drop(w->stream, TAKE_PTR(w->buffer));
     hash_stream_free(TAKE_PTR(w->stream));
 }

@@ -25,6 +25,8 @@ struct blob_write {
     struct hash_buffer *buffer; /* being filled; NULL: none */
     uint64_t written_bytes;     /* to the file, and given to the stream */
     uint64_t started_bytes;     /* write-back begun up to here */
+    int direct_fd;              /* the same file past the page cache; -1 */
+    bool is_not_direct;         /* it can't be opened so */
 };
 
 /* *ret_exists: the store has it, there is nothing to do nor to abort. */

@@ -29,7 +29,8 @@
 #include "oci/manifest.h"
 #include "store/store.h"
 
-#define FAKE_RIGHT_BYTES 100 /* of what is sent right all the same */
+#define FAKE_START       4096 /* of a blob in the file it is written to */
+#define FAKE_RIGHT_BYTES 100  /* of what is sent right all the same */
 
 enum fake_op {
     FAKE_RESOLVE,
@@ -396,7 +397,7 @@ static inline int fake_blob_begin(struct store *s, const struct store_descriptor
         w->digest = d->digest;
         w->fd = o ? dup(o->partial_fd) : memfd_create("writer", MFD_CLOEXEC);
         assert_true(w->fd >= 0);
-        *ret = (struct blob_writer){.fd = w->fd, .start = 100, .private = w};
+        *ret = (struct blob_writer){.fd = w->fd, .start = FAKE_START, .private = w};
         if (o)
             ret->done_bytes = o->n;
         fake_remove(f, &d->digest);
@@ -448,10 +449,10 @@ static inline void fake_blob_abort(struct store *s, struct blob_writer *writer, 
         return;
     pthread_mutex_lock(&f->lock);
     off_t end = lseek(w->fd, 0, SEEK_END);
-    if (keep && end > 100) {
+    if (keep && end > FAKE_START) {
         struct fake_object *o = fake_object_new(f, &w->digest, "", 0, "");
         o->partial_fd = dup(w->fd);
-        o->n = (size_t)(end - 100);
+        o->n = (size_t)(end - FAKE_START);
     }
     fake_writer_done(f, writer);
     pthread_mutex_unlock(&f->lock);
