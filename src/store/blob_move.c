@@ -157,7 +157,7 @@ int blob_move_file(const struct blob_move *move, enum blob_how *ret, struct lard
     CLEANUP_CLOSE int fd = extent.fd;
     if (!move->to->ops->is_remote)
         return move_file_to_file(move, &extent, ret, e);
-    source.extent = extent;
+    source.extent = (struct store_extent){fd, extent.offset, extent.n_bytes};
     rc = move->to->ops->blob_put(move->to, move->blob, &source, move->mount_from, move->is_missing,
                                  ret, e);
     if (may_be_damage(rc) && is_damaged(move, &extent))
