@@ -93,31 +93,32 @@ static void plan_grow(struct copy_plan *plan)
     free(old);
 }
 
-static const char *type_intern(struct copy_plan *plan, const char *text, struct larder_error *e)
+static int type_intern(struct copy_plan *plan, const char *text, const char **ret,
+                       struct larder_error *e)
 {
     struct media_type_name *type = plan->types;
     size_t n = strlen(text) + 1;
     unsigned count = 0;
 
+    *ret = "";
     if (n == 1)
-        return "";
+        return 0;
     for (; type; type = type->next, count++) {
-        if (strcmp(type->text, text) == 0)
-            return type->text;
+        if (strcmp(type->text, text) == 0) {
+            *ret = type->text;
+            return 0;
+        }
     }
-    if (count >= MEDIA_TYPES_MAX) {
-        error_set(e, LARDER_LIMIT, "more than %u media types of manifests", MEDIA_TYPES_MAX);
-        return NULL;
-    }
+    if (count >= MEDIA_TYPES_MAX)
+        return error_set(e, LARDER_LIMIT, "more than %u media types of manifests", MEDIA_TYPES_MAX);
     type = malloc(sizeof(*type) + n);
-    if (!type) {
-        error_nomem(e);
-        return NULL;
-    }
+    if (!type)
+        return error_nomem(e);
     memcpy(type->text, text, n);
     type->next = plan->types;
     plan->types = type;
-    return type->text;
+    *ret = type->text;
+    return 0;
 }
 
 /* The same bytes may be somebody's blob and somebody else's manifest: stores keep them apart. */
@@ -134,12 +135,13 @@ static struct copy_node *plan_find(const struct copy_plan *plan, const struct la
 static int node_new(struct copy_plan *plan, const struct store_descriptor *what, bool is_blob,
                     struct copy_node **ret, struct larder_error *e)
 {
-    const char *type = is_blob ? "" : type_intern(plan, what->media_type, e);
+    const char *type = "";
     struct copy_node *node;
     size_t bucket;
+    int rc = is_blob ? 0 : type_intern(plan, what->media_type, &type, e);
 
-    if (!type)
-        return e ? -(int)e->code : -LARDER_NOMEM;
+    if (rc < 0)
+        return rc;
     if (plan->n_nodes >= COPY_NODES_MAX)
         return error_set(e, LARDER_LIMIT, "more than %u manifests and blobs", COPY_NODES_MAX);
     node = calloc(1, sizeof(*node));

@@ -68,7 +68,7 @@ static int add_blob(struct diff_call *d, const struct oci_descriptor *what, bool
 {
     struct larder_diff_blob *blob;
     size_t slot;
-    int rc = d->diff.n_blobs == d->n_alloc ? grow(d, e) : 0;
+    int rc = !d->slots || d->diff.n_blobs == d->n_alloc ? grow(d, e) : 0;
 
     if (rc < 0)
         return rc;
@@ -218,6 +218,7 @@ static int diff_places(struct diff_call *d, const char *a, const char *b,
         rc = place_open(&places[1], d->handle, options, NULL, 0, e);
     if (rc == 0)
         rc = add_side(d, &places[1], LARDER_DIFF_B, &d->diff.b, e);
+    d->place = NULL;
     place_done(&places[0]);
     place_done(&places[1]);
     return rc;

@@ -2,6 +2,7 @@
 #include "store/platform_choice.h"
 
 #include <limits.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -165,7 +166,8 @@ static int write_index(const struct oci_manifest *old, const bool *is_chosen, si
     }
     root->digest = digest;
     root->size_bytes = out.n;
-    strcpy(root->media_type, old->is_docker ? DOCKER_TYPE_LIST : OCI_TYPE_INDEX);
+    snprintf(root->media_type, sizeof(root->media_type), "%s",
+             old->is_docker ? DOCKER_TYPE_LIST : OCI_TYPE_INDEX);
     buf_done(bytes);
     *bytes = out;
     return 0;
