@@ -191,7 +191,7 @@ int copy_plan_add(struct copy_plan *plan, const struct store_descriptor *what, b
         return error_set(e, LARDER_LIMIT, "indexes in indexes, more than %d deep",
                          OCI_INDEX_DEPTH_MAX);
     rc = node ? check_same(node, what, e) : node_new(plan, what, is_blob, &node, e);
-    if (rc < 0)
+    if (rc < 0 || !node)
         return rc;
     /* Named twice in one manifest: one wait. (Its children are added without a break.) */
     if (parent && !node->is_done && !(node->parents && node->parents->parent == parent)) {
