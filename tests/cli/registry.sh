@@ -50,8 +50,8 @@ END
 # quirks JSON: the registry's settings from now on (all others: default), and an empty log.
 quirks() { admin PUT /_control "$1" && : >"$log"; }
 
-# make_image JSON: an image in the registry; prints its digest.
-make_image() {
+# registry_image JSON: an image in the registry; prints its digest.
+registry_image() {
     admin POST /_image "$1" >"$test_work/image.json" && member "$test_work/image.json" digest
 }
 
