@@ -55,7 +55,8 @@ static int keep(char *buffer, size_t n, const char *what, char **ret, struct lar
         rc = error_set(e, LARDER_INVAL, "%s: found more than one line, expected one", what);
     else if (!(copy = strndup(buffer, n)))
         rc = error_nomem(e);
-    explicit_bzero(buffer, n);
+    if (buffer)
+        explicit_bzero(buffer, n);
     if (rc == 0)
         *ret = copy;
     return rc;
@@ -102,9 +103,10 @@ int secret_ask(const char *prompt, bool is_hidden, char **ret, struct larder_err
     quiet = old;
     if (is_hidden)
         quiet.c_lflag &= ~(tcflag_t)ECHO;
+    /* First this, which drops what was typed before the question. */
+    (void)tcsetattr(fd, TCSAFLUSH, &quiet);
     (void)fd_write_full(fd, prompt, strlen(prompt));
     (void)fd_write_full(fd, ": ", 2);
-    (void)tcsetattr(fd, TCSAFLUSH, &quiet);
     rc = read_line(fd, buffer, SECRET_BYTES_MAX, true, &n);
     int error = errno;
     (void)tcsetattr(fd, TCSAFLUSH, &old);
