@@ -132,6 +132,12 @@ int remote_store(struct cli *cli, const char *const *locations, size_t count, bo
     return is_needed ? cli_store(cli, may_create ? LARDER_STORE_CREATE : 0, ret, e) : 0;
 }
 
+/* "//HOST/NAME" is what is left of a location whose transport was forgotten. */
+static bool looks_like_path(const char *word)
+{
+    return word[0] == '.' || word[0] == '~' || (word[0] == '/' && word[1] != '/');
+}
+
 int remote_check_location(const char *location, struct larder_error *e)
 {
     /* Ours, and skopeo's others, of which the library says that they are not supported. */
@@ -148,7 +154,7 @@ int remote_check_location(const char *location, struct larder_error *e)
               "'%s': found no transport, expected docker://, oci:, oci-archive: "
               "or store:",
               location);
-    if (location[0] == '.' || location[0] == '/' || location[0] == '~')
+    if (looks_like_path(location))
         return error_hint(e, "an image layout is written oci:%s", location);
     return error_hint(e, "an image of a registry is written docker://%s",
                       begins(location, "//") ? location + 2 : location);
@@ -161,10 +167,10 @@ int remote_repository(const char *word, char **ret, struct larder_error *e)
 
     if (remote_check_location(word, &why) == 0)
         text = strdup(word);
-    else if (word[0] == '.' || word[0] == '/' || word[0] == '~') {
+    else if (looks_like_path(word)) {
         *e = why;
         return -LARDER_INVAL;
-    } else if (asprintf(&text, "docker://%s", word) < 0)
+    } else if (asprintf(&text, "docker://%s", begins(word, "//") ? word + 2 : word) < 0)
         text = NULL;
     if (!text)
         return error_nomem(e);
