@@ -46,6 +46,12 @@ expect_success 'files and directories' '
     test "$(complete image check ima)" = images &&
     test "$(complete blob put images/)" = images/a.qcow2
 '
+expect_success 'locations: transports, then files' '
+    test "$(complete copy doc)" = docker:// &&
+    test "$(complete list-tags oci-)" = oci-archive: &&
+    test "$(complete copy oci : ima)" = images &&
+    test "$(complete cosa push)" = push-container-manifest
+'
 expect_success 'help completes commands' '
     test "$(complete help scr)" = scrub &&
     test "$(complete help image adop)" = adopt
