@@ -43,8 +43,10 @@ expect_success '--creds and --no-creds' '
     expect_no_match "user:wrong" err &&
     log_in secret 2>err &&
     expect_status 1 larder inspect --no-creds "$here/a/app:1" 2>err &&
-    larder copy --src-creds user:secret --dest-no-creds "$here/a/app:1" "$here/c/app:1" 2>err
-    test $? -eq 1
+    expect_status 1 larder copy --src-creds user:secret --dest-no-creds "$here/a/app:1" \
+        "$here/c/app:1" &&
+    expect_status 1 larder copy --src-no-creds "$here/a/app:1" "$here/c/app:1" &&
+    larder copy --src-creds user:secret "$here/a/app:1" "$here/c/app:1" >out
 '
 expect_success '--authfile wins over the variable, the configuration over it too' '
     larder logout --all && mkdir other && rm -f auth.json &&
