@@ -113,6 +113,22 @@ static int print(struct cli *cli, const struct larder_diff *diff, struct larder_
     return rc;
 }
 
+/* What is here need not be pulled; that there is no store yet is no failure. */
+static int open_store(struct cli *cli, char **argv, struct larder_store **ret,
+                      struct larder_error *e)
+{
+    int rc = remote_store(cli, (const char *const *)argv, 2, false, ret, e);
+
+    if (rc < 0 || *ret)
+        return rc;
+    rc = cli_store_to_read(cli, LARDER_STORE_READ_ONLY, ret, e);
+    if (rc < 0) {
+        error_clear(e);
+        *ret = NULL;
+    }
+    return 0;
+}
+
 static int run(struct cli *cli, int argc, char **argv)
 {
     struct larder_error e = LARDER_ERROR_INIT;
@@ -124,7 +140,7 @@ static int run(struct cli *cli, int argc, char **argv)
     (void)argc;
     if (remote_check_location(argv[0], &e) < 0 || remote_check_location(argv[1], &e) < 0 ||
         remote_fill(cli, "diff", NULL, &args.remote, &remote, &e) < 0 ||
-        remote_store(cli, (const char *const *)argv, 2, false, &store, &e) < 0 ||
+        open_store(cli, argv, &store, &e) < 0 ||
         larder_diff(store, argv[0], argv[1], args.platform, &remote.options, &diff, &e) < 0)
         return cli_fail(cli, &e);
     rc = print(cli, &diff, &e);

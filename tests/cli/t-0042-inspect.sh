@@ -121,6 +121,11 @@ expect_success 'diff: layers and bytes' '
     json out.json "d[\"bytes_to_pull\"] == d[\"bytes_only_b\"] > 4096" &&
     requests_are 0 "GET .*/blobs/"
 '
+expect_success 'diff: what this machine has need not be pulled' '
+    larder -q copy "$here/a/new:1" store:new >/dev/null &&
+    larder diff --json "$here/a/app:1" "$here/a/new:1" >out.json &&
+    json out.json "d[\"bytes_to_pull\"] == 0 and d[\"bytes_only_b\"] > 4096"
+'
 expect_success 'diff: exit status' '
     expect_status 4 larder diff --exit-code "$here/a/app:1" "$here/a/new:1" &&
     expect_status 0 larder diff --exit-code "$here/a/app:1" "$here/a/app:2" 2>err &&
