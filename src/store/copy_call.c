@@ -4,6 +4,7 @@
 
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/error.h"
 #include "base/mem.h"
@@ -139,6 +140,22 @@ static int open_destination(struct copy_call *c, size_t i, struct larder_error *
     return rc;
 }
 
+/*
+ * A new layout is only made for a source that is there: one question more, and no empty directory
+ * is left behind by a slip of the pen.
+ */
+static int ask_before_making(struct copy_call *c, const struct place *to, struct larder_error *e)
+{
+    struct store_descriptor found;
+    int rc;
+
+    if (to->location.transport != OCI_TRANSPORT_LAYOUT || access(to->location.path, F_OK) == 0 ||
+        !c->source.ref || c->options->dry_run)
+        return 0;
+    rc = c->source.store->ops->resolve(c->source.store, c->source.ref, &found, e);
+    return rc < 0 ? rc : 0;
+}
+
 /* --- one repository --- */
 
 /* Where its bytes come from: the source, or what is nearer than a registry by now. */
@@ -250,7 +267,9 @@ static int copy_to(struct copy_call *c, size_t first, struct larder_error *e)
 
     if (!refs)
         return error_nomem(e);
-    rc = open_destination(c, first, e);
+    rc = ask_before_making(c, to, e);
+    if (rc == 0)
+        rc = open_destination(c, first, e);
     if (rc == 0)
         rc = resolve_for_check(c, first, e);
     if (rc < 0)

@@ -119,4 +119,9 @@ expect_success 'a closed reader of the result ends us quietly' '
     { larder copy --quiet "$here/src/app:1" "$here/dst/app:1" 2>err; echo $? >status; } | true &&
     expect_no_match "." err
 '
+expect_success 'a source that is not there leaves no new layout behind' '
+    expect_status 3 larder copy "docker://$registry/no/such:1" oci:never:1 2>err && test ! -e never &&
+    expect_status 3 larder copy "oci:$PWD/also-not:1" oci:never:1 && test ! -e never &&
+    expect_status 8 larder copy docker://127.0.0.1:1/a:1 oci:never:1 && test ! -e never
+'
 test_done
