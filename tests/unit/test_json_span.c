@@ -94,7 +94,7 @@ static void refused(void **state __attribute__((unused)))
         "[\"12345678",
         /* words, and what JSON has not */
         "[nul]",
-        "[nulll]",
+        "[nullx]",
         "[True]",
         "[truefalse]",
         "[1] // c",

@@ -75,8 +75,8 @@ static const char podman_index_annotations[] =
     ",\"manifests\":[{\"mediaType\":\"application/vnd.oci.image.manifest.v1+json\","
     "\"digest\":\"sha256:2d813c74818f36558deb7563ff2324fc1afc35768cad22c2cf9f5eed6d"
     "6ad626\",\"size\":418,\"annotations\":{\"Z\":\"Ω\",\"a.b\":\"\\u003cx"
-    "\\u003e\\u0026é/\\u2028\\u0001\\t\",\"zz\":\"1\"},\"platform\":{\"architectur"
-    "e\":\"amd64\",\"os\":\"linux\"}}]}";
+    "\\u003e\\u0026é/\\u2028\\u0001\\t\",\"zz\":\"1\"},\"platform\":{\""
+    "architecture\":\"amd64\",\"os\":\"linux\"}}]}";
 /* podman manifest push --all L dir:OUT with nothing in it */
 static const char podman_list_empty[] =
     "{\"schemaVersion\":2,\"mediaType\":\"application/vnd.docker.distribution.manif"
