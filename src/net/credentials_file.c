@@ -300,13 +300,14 @@ static bool decode_auth(const char *auth, char **ret_user, char **ret_password)
     size_t digits = strcspn(auth, "=");
     size_t n = digits / 4 * 3 + (digits % 4 ? digits % 4 - 1 : 0);
     char *pair = calloc(1, n + 1);
-    bool is_good = pair && base64_decode_exact(slice_of(auth), (uint8_t *)pair, n);
+    if (!pair)
+        return false;
+    bool is_good = base64_decode_exact(slice_of(auth), (uint8_t *)pair, n);
     /* Some programs pad the password with NUL bytes. */
     char *colon = is_good ? strchr(pair, ':') : NULL;
     char *user = colon ? strndup(pair, (size_t)(colon - pair)) : NULL;
     char *password = colon ? strdup(colon + 1) : NULL;
-    if (pair)
-        explicit_bzero(pair, n);
+    explicit_bzero(pair, n);
     free(pair);
     if (!user || !password) {
         free(user);
