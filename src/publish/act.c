@@ -34,7 +34,7 @@ static struct store_descriptor descriptor_of(const struct plan_image *image)
 {
     struct store_descriptor d = {.digest = image->entry.digest,
                                  .size_bytes = image->entry.size_bytes};
-    strcpy(d.media_type, image->entry.media_type);
+    plan_set_type(&d, image->entry.media_type);
     return d;
 }
 
@@ -81,8 +81,7 @@ static size_t blobs_of(const struct plan_image *image, struct copy_blob *out)
             out[n] = (struct copy_blob){
                 .from = image->from,
                 .blob = {.digest = blob->digest, .size_bytes = blob->size_bytes}};
-            if (strlen(blob->media_type) < sizeof(out[n].blob.media_type))
-                strcpy(out[n].blob.media_type, blob->media_type);
+            plan_set_type(&out[n].blob, blob->media_type);
         }
         n++;
     }

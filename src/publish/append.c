@@ -31,7 +31,6 @@
 #define SETTLE_WINDOWS 8
 
 struct appended {
-    struct plan_tag *tag;
     struct oci_manifest *first; /* the list before our first put; NULL: none */
     bool is_done;
 };
@@ -120,7 +119,7 @@ static int merge(struct plan *plan, const struct oci_manifest *list, struct lard
     if (r == 0)
         r = hash_of(LARDER_DIGEST_SHA256, plan->list.p, plan->list.n, &d->digest, e);
     d->size_bytes = plan->list.n;
-    strcpy(d->media_type, plan->v2s2 ? DOCKER_TYPE_LIST : OCI_TYPE_INDEX);
+    plan_set_type(d, plan->v2s2 ? DOCKER_TYPE_LIST : OCI_TYPE_INDEX);
     return r;
 }
 
@@ -128,11 +127,12 @@ static int merge(struct plan *plan, const struct oci_manifest *list, struct lard
 
 /* An image of ours that was there is gone: its place is empty, or as it was before us (both a lost
  * write), or somebody has put another image there on purpose. */
-static int check_rivals(const struct plan *plan, const struct appended *a, struct larder_error *e)
+static int check_rivals(const struct plan *plan, const struct plan_tag *tag,
+                        const struct appended *a, struct larder_error *e)
 {
     for (size_t i = 0; i < plan->n_images; i++) {
         const struct plan_image *image = &plan->images[i];
-        const struct oci_descriptor *rival = find_rival(a->tag->list, image);
+        const struct oci_descriptor *rival = find_rival(tag->list, image);
         char theirs[LARDER_DIGEST_TEXT_BYTES], ours[LARDER_DIGEST_TEXT_BYTES];
         if (!rival)
             continue;
@@ -142,16 +142,16 @@ static int check_rivals(const struct plan *plan, const struct appended *a, struc
         return error_set(e, LARDER_OUTDATED,
                          "tag %s: %s for the platform of %s, though %s was just pushed: somebody "
                          "else replaced it",
-                         a->tag->name, larder_digest_format(&rival->digest, theirs), image->where,
+                         tag->name, larder_digest_format(&rival->digest, theirs), image->where,
                          larder_digest_format(&image->digest, ours));
     }
     return 0;
 }
 
 /* Puts the merged list when something of ours lacks. Returns 1 when it did. */
-static int append_to(struct plan *plan, struct appended *a, bool is_first, struct larder_error *e)
+static int append_to(struct plan *plan, struct plan_tag *tag, struct appended *a, bool is_first,
+                     struct larder_error *e)
 {
-    struct plan_tag *tag = a->tag;
     int r = plan_read_tag(plan, tag, e);
     if (r < 0)
         return r;
@@ -159,7 +159,7 @@ static int append_to(struct plan *plan, struct appended *a, bool is_first, struc
         a->is_done = true;
         return 0;
     }
-    r = is_first ? 0 : check_rivals(plan, a, e);
+    r = is_first ? 0 : check_rivals(plan, tag, a, e);
     if (r == 0)
         r = merge(plan, tag->list, e);
     if (r == 0)
@@ -199,7 +199,9 @@ static int append_all(struct plan *plan, struct appended *appended, struct larde
         bool has_put = false;
         for (size_t i = 0; i < plan->n_tags; i++) {
             int64_t start = clock_monotonic_ns();
-            int r = appended[i].is_done ? 0 : append_to(plan, &appended[i], round == 0, e);
+            int r = appended[i].is_done
+                        ? 0
+                        : append_to(plan, &plan->tags[i], &appended[i], round == 0, e);
             if (r < 0)
                 return r;
             int64_t took = clock_monotonic_ns() - start;
@@ -261,8 +263,6 @@ int plan_append(struct plan *plan, bool dry_run, struct larder_error *e)
     bool is_complete = false;
     if (!appended)
         return error_nomem(e);
-    for (size_t i = 0; i < plan->n_tags; i++)
-        appended[i].tag = &plan->tags[i];
     int r = plan_identify(plan, e);
     if (r == 0)
         r = look(plan, &is_complete, e);

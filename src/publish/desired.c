@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The desired state: what each image's manifest is, and the list of them. */
 #include <fcntl.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -93,7 +94,7 @@ static int read_manifest(struct plan *plan, struct plan_image *image, struct lar
             break;
         if (image->manifest->kind == OCI_KIND_IMAGE) {
             image->source = found;
-            strcpy(image->source.media_type, image->manifest->media_type);
+            plan_set_type(&image->source, image->manifest->media_type);
             return 0;
         }
         r = only_member(image, image->manifest, &member, e);
@@ -130,6 +131,11 @@ static int convert(const struct plan *plan, struct plan_image *image, struct lar
         return -LARDER_NOMEM;
     image->digest = image->entry.digest;
     return 0;
+}
+
+void plan_set_type(struct store_descriptor *descriptor, const char *type)
+{
+    snprintf(descriptor->media_type, sizeof(descriptor->media_type), "%s", type);
 }
 
 struct slice plan_image_bytes(const struct plan_image *image)
@@ -317,7 +323,7 @@ int plan_write_list(struct plan *plan, struct larder_error *e)
     if (r == 0)
         r = hash_of(LARDER_DIGEST_SHA256, plan->list.p, plan->list.n, &list->digest, e);
     list->size_bytes = plan->list.n;
-    strcpy(list->media_type, plan->v2s2 ? DOCKER_TYPE_LIST : OCI_TYPE_INDEX);
+    plan_set_type(list, plan->v2s2 ? DOCKER_TYPE_LIST : OCI_TYPE_INDEX);
     plan->has_list = r == 0;
     return r;
 }

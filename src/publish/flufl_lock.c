@@ -23,15 +23,14 @@
 #include "base/process.h"
 #include "base/text.h"
 
-#define LIFETIME_S     300 /* a change takes milliseconds */
-#define CLOCK_SLOP_S   10  /* flufl.lock's own allowance for clocks that differ */
-#define POLL_MIN_NS    (5 * NS_PER_MS)
-#define POLL_MAX_NS    (250 * NS_PER_MS)
-#define CONTENT_MAX    (2 * PATH_MAX)
-#define HOST_BYTES     (HOST_NAME_MAX + 1) /* and its NUL */
-#define RANDOM_PREFIX  "larder."
-#define SEPARATOR      '|'
-#define SEPARATOR_TEXT "|"
+#define LIFETIME_S    300 /* a change takes milliseconds */
+#define CLOCK_SLOP_S  10  /* flufl.lock's own allowance for clocks that differ */
+#define POLL_MIN_NS   (5 * NS_PER_MS)
+#define POLL_MAX_NS   (250 * NS_PER_MS)
+#define CONTENT_MAX   (2 * PATH_MAX)
+#define HOST_BYTES    (HOST_NAME_MAX + 1) /* and its NUL */
+#define RANDOM_PREFIX "larder."
+#define SEPARATOR     '|'
 
 struct flufl_lock {
     int directory;
@@ -127,16 +126,17 @@ static int claim_name(struct flufl_lock *lock, struct larder_error *e)
         if (*p == SEPARATOR || *p == '/')
             *p = '-';
     }
-    r = asprintf(&lock->claim,
-                 "%s" SEPARATOR_TEXT "%s" SEPARATOR_TEXT "%ld" SEPARATOR_TEXT RANDOM_PREFIX
-                 "%" PRIu64 ".%" PRIu64 ".%s.%" PRIx64 "%x",
-                 lock->name, host, (long)self.pid, self.start_ticks, self.pid_namespace,
-                 self.boot_id, (uint64_t)clock_monotonic_ns(), atomic_fetch_add(&sequence, 1u));
-    if (r < 0) {
-        lock->claim = NULL;
-        return error_nomem(e);
-    }
-    return 0;
+    struct buf claim = BUF_INIT(NAME_MAX);
+    buf_printf(&claim, "%s%c%s%c%ld%c" RANDOM_PREFIX "%" PRIu64 ".%" PRIu64 ".%s.%" PRIx64 "%x",
+               lock->name, SEPARATOR, host, SEPARATOR, (long)self.pid, SEPARATOR, self.start_ticks,
+               self.pid_namespace, self.boot_id, (uint64_t)clock_monotonic_ns(),
+               atomic_fetch_add(&sequence, 1u));
+    r = buf_failed(&claim, e);
+    lock->claim = buf_take(&claim);
+    buf_done(&claim);
+    if (r < 0)
+        return r;
+    return lock->claim ? 0 : error_nomem(e);
 }
 
 static int touch(struct flufl_lock *lock)
@@ -282,8 +282,8 @@ static int break_lock(const struct flufl_lock *lock, const struct holder *seen,
     if (r <= 0)
         return r;
     r = 0;
-    if (now.st.st_ino == seen->st.st_ino && strcmp(now.content, seen->content) == 0 &&
-        may_break(lock, &now)) {
+    if (now.st.st_ino == seen->st.st_ino && now.content && seen->content &&
+        strcmp(now.content, seen->content) == 0 && may_break(lock, &now)) {
         if (unlinkat(lock->directory, lock->name, 0) < 0 && errno != ENOENT)
             r = error_errno(e, errno, "%s/%s", lock->path, lock->name);
         else if (now.claim)

@@ -194,20 +194,20 @@ out:
     return rc;
 }
 
-char *ordered_string_spell(const char *string)
+char *ordered_string_spell(const char *text)
 {
     struct buf out = BUF_INIT(SPELLED_BYTES_MAX);
-    size_t left = strlen(string);
+    size_t left = strlen(text);
     buf_putc(&out, '"');
     while (left > 0) {
         size_t n = 0;
-        uint32_t c = utf8_read(string, left, &n);
+        uint32_t c = utf8_read(text, left, &n);
         if (c == NO_CHARACTER) {
             buf_done(&out);
             return NULL;
         }
         spell(&out, c);
-        string += n;
+        text += n;
         left -= n;
     }
     buf_putc(&out, '"');

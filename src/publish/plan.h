@@ -106,6 +106,8 @@ int plan_identify(struct plan *plan, struct larder_error *e);
 int plan_load(struct plan *plan, struct larder_error *e);
 /* INVAL when two images are for one platform. Sets list, list_descriptor, has_list. */
 int plan_write_list(struct plan *plan, struct larder_error *e);
+/* Longer ones than there are were refused by who read them. */
+void plan_set_type(struct store_descriptor *descriptor, const char *type);
 /* The bytes that are pushed for an image. */
 struct slice plan_image_bytes(const struct plan_image *image);
 

@@ -240,9 +240,11 @@ int plan_result(const struct plan *plan, struct larder_publish_result *ret, stru
     struct larder_publish_result made = {0};
     made.tags = calloc(plan->n_tags + 1, sizeof(*made.tags));
     made.images = calloc(plan->n_images + 1, sizeof(*made.images));
-    int r = made.tags && made.images ? 0 : error_nomem(e);
-    if (r == 0)
-        r = fill_tags(plan, &made, e);
+    if (!made.tags || !made.images) {
+        larder_publish_result_done(&made);
+        return error_nomem(e);
+    }
+    int r = fill_tags(plan, &made, e);
     if (r == 0)
         r = fill_images(plan, &made, e);
     if (r < 0) {

@@ -141,7 +141,7 @@ static void choose_goal(struct plan *plan)
         return;
     plan->adopted = same;
     plan->goal = same->now;
-    strcpy(plan->goal.media_type, same->list->media_type);
+    plan_set_type(&plan->goal, same->list->media_type);
     for (size_t i = 0; i < plan->n_tags; i++) {
         struct plan_tag *tag = &plan->tags[i];
         if (larder_digest_equal(&tag->now.digest, &plan->goal.digest))
@@ -187,7 +187,7 @@ int plan_refusal(const struct plan *plan, struct larder_error *e)
         enum larder_code code;
         const char *text, *hint;
     } refusals[] = {
-        [TAG_CLOBBER] = {LARDER_EXIST, "there is something else already", ""},
+        [TAG_CLOBBER] = {LARDER_EXIST, "there is something else already", NULL},
         [TAG_DROPS] = {LARDER_EXIST,
                        "it has architectures that were not asked for, and would lose them",
                        "name all architectures, or use --force"},
@@ -205,7 +205,7 @@ int plan_refusal(const struct plan *plan, struct larder_error *e)
         int r =
             error_set(e, refusals[tag->verdict].code, "tag %s: %s: %s", tag->name,
                       refusals[tag->verdict].text, larder_digest_format(&tag->now.digest, digest));
-        if (refusals[tag->verdict].hint[0])
+        if (refusals[tag->verdict].hint)
             error_hint(e, "%s", refusals[tag->verdict].hint);
         return r;
     }
