@@ -108,8 +108,15 @@ static const struct challenge *pick(const struct challenges *c, bool is_bearer)
 static int refused(const struct auth_scope *scope, const struct credentials *c,
                    struct larder_error *e)
 {
-    int rc = error_set(e, LARDER_AUTH, "registry %s: %s of %s refused", scope->host,
-                       c->registry_token ? "the token" : "the credentials", c->source);
+    const char *what = c->registry_token ? "token" : "credentials";
+    if (c->is_given) {
+        int rc =
+            error_set(e, LARDER_AUTH, "registry %s: it refused the %s given", scope->host, what);
+        error_hint(e, c->registry_token ? "check the token" : "check user and password");
+        return rc;
+    }
+    int rc = error_set(e, LARDER_AUTH, "registry %s: it refused the %s of %s", scope->host, what,
+                       c->source);
     error_hint(e, "run `larder login %s`", scope->host);
     return rc;
 }

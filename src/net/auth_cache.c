@@ -209,7 +209,7 @@ static bool is_told(const struct auth *auth, const struct auth_scope *scope)
 static int find_told(const struct auth *auth, struct credentials *ret, struct larder_error *e)
 {
     const struct auth_options *o = &auth->options;
-    struct credentials told = {.source = (char *)(uintptr_t) "the options"};
+    struct credentials told = {.source = (char *)(uintptr_t) "the options", .is_given = true};
     if (o->is_anonymous)
         return 0;
     if (o->registry_token) {
@@ -659,7 +659,9 @@ int auth_token_get(struct auth *auth, struct http_client *client, const struct a
             rc = error_set(e, LARDER_AUTH, "registry %s: it refused the token it asked for%s%s",
                            scope->host, scope->repository ? ", repository " : "",
                            scope->repository ? scope->repository : "");
-            if (ask->credentials->source)
+            if (ask->credentials->is_given)
+                error_hint(e, "the credentials given may lack this right");
+            else if (ask->credentials->source)
                 error_hint(e, "the credentials of %s may lack this right",
                            ask->credentials->source);
             else

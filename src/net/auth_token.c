@@ -254,7 +254,9 @@ static int status_error(const struct token_ask *ask, const struct answer *a, str
     if (e)
         e->http_status = a->status;
     const struct credentials *c = ask->credentials;
-    if (code == LARDER_AUTH && c->source)
+    if (code == LARDER_AUTH && c->is_given)
+        error_hint(e, "check user and password");
+    else if (code == LARDER_AUTH && c->source)
         error_hint(e, "the credentials are those of %s", c->source);
     else if (code == LARDER_AUTH)
         error_hint(e, "no credentials are known: run `larder login %s`", ask->host);

@@ -30,7 +30,7 @@ static int copy_text(const char *text, char **ret, struct larder_error *e)
 int credentials_copy(const struct credentials *from, struct credentials *ret,
                      struct larder_error *e)
 {
-    struct credentials copy = {.is_from_helper = from->is_from_helper};
+    struct credentials copy = {.is_given = from->is_given, .is_from_helper = from->is_from_helper};
     int rc = copy_text(from->user, &copy.user, e);
     if (rc == 0)
         rc = copy_text(from->password, &copy.password, e);

@@ -28,6 +28,7 @@ struct credentials {
     char *identity_token; /* OAuth2 refresh token; NULL */
     char *registry_token; /* a ready bearer token; NULL */
     char *source;         /* file or helper they came from, for messages; NULL: there are none */
+    bool is_given;        /* they are the caller's own, no file's */
     bool is_from_helper;  /* by host, whatever the repository; may be others when asked later */
 };
 void credentials_done(struct credentials *c); /* wipes */

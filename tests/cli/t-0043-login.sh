@@ -40,7 +40,7 @@ expect_success '--creds and --no-creds' '
     quirks "{\"auth\": \"bearer\"}" &&
     larder inspect --creds user:secret "$here/a/app:1" >out &&
     expect_status 1 larder inspect --creds user:wrong "$here/a/app:1" 2>err &&
-    expect_no_match "user:wrong" err &&
+    expect_no_match "user:wrong" err && expect_match "hint: check user and password" err &&
     log_in secret 2>err &&
     expect_status 1 larder inspect --no-creds "$here/a/app:1" 2>err &&
     expect_status 1 larder copy --src-creds user:secret --dest-no-creds "$here/a/app:1" \
