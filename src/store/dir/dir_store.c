@@ -384,6 +384,8 @@ static int dir_resolve(struct store *s, const char *ref, struct store_descriptor
         r = unlock_dir(d, ref_read(d->store, name.p, &document, e));
     }
     buf_done(&name);
+    if (r == -LARDER_NOENT)
+        return error_set(e, LARDER_NOENT, "store:%s: no such image", ref);
     if (r == 0 && !read_descriptor(document, ret))
         return error_set(e, LARDER_CORRUPT, "%s: ref %s%s has no descriptor", s->name, REF_PREFIX,
                          ref);
