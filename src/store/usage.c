@@ -19,6 +19,7 @@
 struct counting {
     struct larder_usage usage;
     struct digest_set leased;
+    struct roots roots; /* a ref to a manifest keeps all below it, which the index does not know */
     int dirfd;
     struct larder_error *e;
 };
@@ -32,7 +33,7 @@ static int count_blob(void *arg, const struct index_blob *blob, const char *refs
     u->blobs++;
     u->blob_bytes += blob->size_bytes;
     u->blob_allocated_bytes += blob->allocated_bytes;
-    if (refs[0]) {
+    if (refs[0] || roots_have_ref(&c->roots, &blob->digest)) {
         u->referred_blobs++;
         u->referred_allocated_bytes += blob->allocated_bytes;
     }
@@ -91,6 +92,20 @@ static int unless_missing(struct larder_store *store, int result, struct larder_
     return 0;
 }
 
+/* What is below the refs. Refs are read before leases, whose damage was told already. */
+static int count_roots(struct larder_store *store, struct counting *c)
+{
+    int result = unless_missing(store, roots_load(store, &c->roots, c->e), c->e);
+    if (result == -LARDER_CORRUPT || result == -LARDER_UNSUPPORTED) {
+        error_clear(c->e);
+        result = 0;
+    }
+    if (result == 0 && c->roots.bad_ref)
+        store_warn(store, "not all that names refer to is counted: ref %s can't be followed",
+                   c->roots.bad_ref);
+    return result;
+}
+
 static int count_places(struct larder_store *store, struct counting *c)
 {
     int root = -1;
@@ -112,6 +127,8 @@ static int count_places(struct larder_store *store, struct counting *c)
         result = unless_missing(store, result, c->e);
     }
     if (result == 0)
+        result = count_roots(store, c);
+    if (result == 0)
         result = store_place(store, STORE_ROOT, &root, c->e);
     if (result == 0)
         result = disk_free(root, &c->usage.free_bytes, c->e);
@@ -132,6 +149,7 @@ int larder_usage_get(struct larder_store *store, struct larder_usage *ret, struc
     if (result == 0)
         result = index_ref_each(index, count_ref, &c, e);
     digest_set_done(&c.leased);
+    roots_done(&c.roots);
     if (result == 0)
         *ret = c.usage;
     return result;

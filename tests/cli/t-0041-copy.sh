@@ -89,6 +89,8 @@ expect_success 'a layout, an archive and back: the same digest' '
 expect_success 'through the store' '
     larder copy "$here/src/app:1" store:app >out && test "$(cat out)" = "$digest" &&
     larder copy store:app oci:from-store:x >out && test "$(cat out)" = "$digest" &&
+    larder --json du >out.json && json out.json "d[\"referred_blobs\"] == d[\"blob_count\"] > 3" &&
+    expect_status 3 larder copy store:none oci:none 2>err && expect_match "store:none: no such" err &&
     larder fsck
 '
 expect_success 'a tag that does not exist' '
