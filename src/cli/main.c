@@ -59,8 +59,11 @@ static int run_command(struct cli *cli, const struct command *command, int argc,
     opt_reset(&command->opts);
     if (foreign.count && opt_write_out(&foreign, argc, argv, &memory, &e) < 0)
         return cli_fail(cli, &e);
-    if (opt_parse(command->name, sets, ARRAY_LEN(sets), argc, argv, false, &first, &e) < 0)
+    if (opt_parse(command->name, sets, ARRAY_LEN(sets), argc, argv, false, &first, &e) < 0) {
+        if (!e.hint[0])
+            error_hint(&e, "`larder help %s` says how it is used", command->name);
         return cli_fail(cli, &e);
+    }
     /* Flags that came after the command count as well. */
     progress_init(&cli->progress, globals.quiet || globals.no_progress, globals.verbose);
     if (globals.help)
@@ -83,8 +86,11 @@ static int run(struct cli *cli, int argc, char **argv)
     command = command_alias(argv[0]);
     if (command)
         return run_command(cli, command, argc, argv);
-    if (opt_parse("larder", &global_opts, 1, argc, argv, true, &first, &e) < 0)
+    if (opt_parse("larder", &global_opts, 1, argc, argv, true, &first, &e) < 0) {
+        if (!e.hint[0])
+            error_hint(&e, "`larder help` lists commands and options");
         return cli_fail(cli, &e);
+    }
     if (globals.version)
         return print_version();
     if (globals.help && first == argc)

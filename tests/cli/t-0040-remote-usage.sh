@@ -29,7 +29,8 @@ expect_success 'words that lack or are too many' '
     refused "login: found 0 words" login &&
     refused "logout: expected either HOST or --all" logout &&
     refused "logout: expected either HOST or --all" logout --all example.org &&
-    refused "publish: found 0 words" publish --repo example.org/a --tag 1
+    refused "publish: found 0 words" publish --repo example.org/a --tag 1 &&
+    refused "hint: .*larder help copy" copy --unheard-of oci:x oci:y
 '
 expect_success 'options that do not go together' '
     refused "more than one of --creds" inspect --creds a:b --no-creds docker://example.org/a &&
