@@ -4,24 +4,7 @@
 . "$(dirname "$0")/lib.sh"
 . "$(dirname "$0")/http.sh"
 http_start
-
-make_image www/a.qcow2 1
-good256=$(sha256sum www/a.qcow2 | cut -c1-64)
-good512=$(sha512sum www/a.qcow2 | cut -c1-128)
-bad256=$(echo bad | sha256sum | cut -c1-64)
-bad512=$(echo bad | sha512sum | cut -c1-128)
-# fresh [ARG...]: a new entry of the image in a store without its bytes; what get says.
-fresh() {
-    chmod -R u+rwX "$LARDER_HOME" 2>/dev/null
-    rm -rf "$LARDER_HOME"
-    larder -q image add a "$url/a.qcow2" "$@" && larder -q image get a >out 2>err
-}
-siblings() { find www -type f ! -name a.qcow2 -exec rm -f {} +; }
-# taken NAME: that checksum file decided.
-taken() {
-    larder --json image show a >show &&
-        json show "d.get(\"sums_url\", \"\").endswith(\"/$1\") and d[\"verdict\"] == \"valid\""
-}
+. "$(dirname "$0")/sums.sh"
 
 expect_success 'nothing is published: the image is taken as it is, after all were asked for' '
     fresh && test_cmp www/a.qcow2 "$(cat out)" &&
