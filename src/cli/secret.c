@@ -3,6 +3,8 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <termios.h>
@@ -11,6 +13,7 @@
 #include "base/error.h"
 #include "base/fdio.h"
 #include "base/mem.h"
+#include "cli/cli.h"
 
 void secret_free(char *secret)
 {
@@ -20,15 +23,40 @@ void secret_free(char *secret)
     free(secret);
 }
 
-/* One line, or all there is; *ret_n without the newline. -1 with errno; EINTR is not retried, so
- * that a signal ends the question. */
-static int read_line(int fd, char *out, size_t room, bool is_one_line, size_t *ret_n)
+/*
+ * Holds back what asks to stop, but for when read_line() waits: one that came just before a read
+ * would be noticed only after it, and a second one would end us with a terminal that hides.
+ */
+static void hold_signals(sigset_t *old)
+{
+    sigset_t set;
+
+    sigemptyset(&set);
+    sigaddset(&set, SIGINT);
+    sigaddset(&set, SIGTERM);
+    sigaddset(&set, SIGHUP);
+    sigprocmask(SIG_BLOCK, &set, old);
+}
+
+/*
+ * One line, or all there is; *ret_n without the newline. -1 with errno: EINTR when a signal ends
+ * the question, which waits with the signals of `waiting`.
+ */
+static int read_line(int fd, const sigset_t *waiting, char *out, size_t room, bool is_one_line,
+                     size_t *ret_n)
 {
     size_t n = 0;
 
     while (n < room) {
-        ssize_t got = read(fd, out + n, is_one_line ? 1 : room - n);
+        struct pollfd ready = {.fd = fd, .events = POLLIN};
 
+        if (cli_caught_signal()) {
+            errno = EINTR;
+            return -1;
+        }
+        if (ppoll(&ready, 1, NULL, waiting) < 0)
+            return -1;
+        ssize_t got = read(fd, out + n, is_one_line ? 1 : room - n);
         if (got < 0)
             return -1;
         if (got == 0 || (is_one_line && out[n] == '\n'))
@@ -74,11 +102,17 @@ static int read_failed(const char *what, struct larder_error *e)
 int secret_read_stdin(char **ret, struct larder_error *e)
 {
     char *buffer CLEANUP_FREE = malloc(SECRET_BYTES_MAX);
+    sigset_t old;
     size_t n = 0;
 
     if (!buffer)
         return error_nomem(e);
-    if (read_line(STDIN_FILENO, buffer, SECRET_BYTES_MAX, false, &n) < 0)
+    hold_signals(&old);
+    int rc = read_line(STDIN_FILENO, &old, buffer, SECRET_BYTES_MAX, false, &n);
+    int error = errno;
+    sigprocmask(SIG_SETMASK, &old, NULL);
+    errno = error;
+    if (rc < 0)
         return read_failed("standard input", e);
     if (n && buffer[n - 1] == '\n')
         n--;
@@ -93,6 +127,7 @@ int secret_ask(const char *prompt, bool is_hidden, char **ret, struct larder_err
     char *buffer CLEANUP_FREE = malloc(SECRET_BYTES_MAX);
     struct termios old;
     struct termios quiet;
+    sigset_t signals;
     size_t n = 0;
     int rc;
 
@@ -103,15 +138,17 @@ int secret_ask(const char *prompt, bool is_hidden, char **ret, struct larder_err
     quiet = old;
     if (is_hidden)
         quiet.c_lflag &= ~(tcflag_t)ECHO;
+    hold_signals(&signals);
     /* First this, which drops what was typed before the question. */
     (void)tcsetattr(fd, TCSAFLUSH, &quiet);
     (void)fd_write_full(fd, prompt, strlen(prompt));
     (void)fd_write_full(fd, ": ", 2);
-    rc = read_line(fd, buffer, SECRET_BYTES_MAX, true, &n);
+    rc = read_line(fd, &signals, buffer, SECRET_BYTES_MAX, true, &n);
     int error = errno;
     (void)tcsetattr(fd, TCSAFLUSH, &old);
     if (is_hidden || rc < 0)
         (void)fd_write_full(fd, "\n", 1);
+    sigprocmask(SIG_SETMASK, &signals, NULL);
     errno = error;
     return rc < 0 ? read_failed(prompt, e) : keep(buffer, n, prompt, ret, e);
 }
