@@ -171,9 +171,9 @@ int registry_manifest_remove(struct store *s, const struct larder_digest *digest
     int status = c.response.status;
     if (rc == 0 && status >= 300) {
         rc = call_refused(r, &c, e);
-        if (status == 400) /* how some say that it is switched off */
+        if (status == 400 || status == 405) /* how it is said that it is switched off */
             rc = call_fail(r, &c, LARDER_UNSUPPORTED, e,
-                           "the registry does not delete manifests (status 400)");
+                           "the registry does not delete manifests (status %d)", status);
     }
     call_done(&c);
     if (rc == 0 && has_subject)
