@@ -246,6 +246,17 @@ static int move_dry(struct copy_walk *w, const struct blob_move *move, enum blob
     return 0;
 }
 
+/*
+ * Whether a blob need not be asked for. Registries call a repository unknown that has blobs but no
+ * manifest yet: what a run leaves that was killed before its first manifest. Its lanes began with
+ * the blobs that ours begin with, and took others only when one of those was there; so as many as
+ * there are lanes are asked for, and one that is there makes all others worth asking for.
+ */
+static bool is_missing(struct copy_walk *w)
+{
+    return atomic_load(&w->is_fresh) && atomic_load(&w->n_moved) >= w->n_lanes;
+}
+
 static int step_move(struct copy_walk *w, struct copy_node *node, struct larder_error *e)
 {
     struct store_descriptor d;
@@ -254,7 +265,7 @@ static int step_move(struct copy_walk *w, struct copy_node *node, struct larder_
                              .to = w->to,
                              .blob = &d,
                              .mount_from = node->mount_from,
-                             .is_missing = w->is_fresh,
+                             .is_missing = is_missing(w),
                              .team = w->team,
                              .progress = moving_progress,
                              .arg = &moving};
@@ -267,6 +278,9 @@ static int step_move(struct copy_walk *w, struct copy_node *node, struct larder_
         return rc;
     atomic_fetch_add(&w->done_bytes,
                      node->size_bytes - atomic_exchange(&node->progress, node->size_bytes));
+    if (how == BLOB_EXISTED)
+        atomic_store(&w->is_fresh, false);
+    atomic_fetch_add(&w->n_moved, 1);
     if (how != BLOB_COPIED)
         atomic_fetch_add(&w->there_bytes, node->size_bytes);
     pthread_mutex_lock(&w->lock);
@@ -412,6 +426,7 @@ int copy_walk_run(struct copy_walk *w, struct larder_error *e)
 
     if (job.lanes > POOL_LANES_MAX)
         job.lanes = POOL_LANES_MAX;
+    w->n_lanes = job.lanes;
     rc = w->options->dry_run ? 0 : blob_pull_team(job.lanes, &w->team, e);
     if (rc == 0)
         rc = pool_run(&job, e);

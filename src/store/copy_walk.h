@@ -19,7 +19,7 @@ struct copy_walk {
     struct store *to;
     const struct copy_options *options;
     struct copy_result *result; /* counted up */
-    bool is_fresh;              /* nothing is at `to` */
+    atomic_bool is_fresh;       /* nothing seems to be at `to`; until a blob turns up there */
     const char *object;         /* for progress */
     struct copy_node *root;     /* it is the caller's to put: when the rest is done; NULL */
     struct slice root_bytes;    /* borrowed */
@@ -27,7 +27,9 @@ struct copy_walk {
     /* ours */
     pthread_mutex_t lock;
     pthread_cond_t change; /* something to do, or all is over */
-    unsigned n_active;     /* lanes that work on a step */
+    unsigned n_lanes;
+    atomic_uint n_moved; /* blobs, see is_missing() */
+    unsigned n_active;   /* lanes that work on a step */
     bool is_over;
     atomic_bool is_stopped;
     struct hash_team *team;

@@ -126,4 +126,12 @@ expect_success 'a source that is not there leaves no new layout behind' '
     expect_status 3 larder copy "oci:$PWD/also-not:1" oci:never:1 && test ! -e never &&
     expect_status 8 larder copy docker://127.0.0.1:1/a:1 oci:never:1 && test ! -e never
 '
+expect_success 'blobs of a run that came to no manifest are not sent again' '
+    larder -q copy "$here/src/app:1" oci:half:1 >out && quirks "{\"manifest_max\": 10}" &&
+    expect_status 1 larder copy oci:half:1 "$here/half/app:1" && content &&
+    json content.json "len(d[\"half/app\"][\"blobs\"]) == 8 and not d[\"half/app\"][\"tags\"]" &&
+    quirks "{\"tags_need_manifest\": true}" &&
+    larder -q copy --jobs 2 oci:half:1 "$here/half/app:1" >out &&
+    requests_are 0 "(POST|PUT|PATCH) .*/blobs/" && quirks "{}"
+'
 test_done

@@ -455,7 +455,7 @@ class Distribution:
         settings = self.settings
         with self.content.lock:
             repo = self.content.repositories.get(name)
-            if repo is None:
+            if repo is None or (settings["tags_need_manifest"] and not repo.manifests):
                 return refuse(404, "NAME_UNKNOWN", "repository name not known to registry")
             tags = list(repo.tags)
         how = settings["tags_order"]

@@ -72,6 +72,8 @@ SETTINGS [default]
     tags_max [0]                        at most so many a page
     tags_link [true] | false | absolute
     tags_n_limit [0]                    n above it: 400
+    tags_need_manifest [false]          the list is 404 for a repository with blobs alone, as
+                                        docker-registry's
     referrers [true]                    false: 404, no OCI-Subject
     referrers_max [0]                   at most so many a page
     delete_tag, delete_manifest, delete_blob [202]    405, 400, 404: refused that way

@@ -37,6 +37,7 @@ DEFAULTS = {
     "tags_max": 0,
     "tags_link": True,
     "tags_n_limit": 0,
+    "tags_need_manifest": False,
     "referrers": True,
     "referrers_max": 0,
     "delete_tag": 202,

@@ -4,6 +4,7 @@
 
 #include <larder/copy.h>
 
+#include "base/pool.h"
 #include "base/text.h"
 #include "oci/manifest.h"
 
@@ -128,13 +129,13 @@ static void around_and_back(void **state)
     assert_int_equal(registry_server_count(&server, ""), 1);
     assert_int_equal(registry_server_count(&server, "HEAD "), 1);
 
-    /* Into a new repository: no question for any blob. */
+    /* Into a new repository: only what the lanes begin with is asked for. */
     registry_server_set(&server, "{}");
     uint64_t blobs = r.blobs_copied;
     assert_int_equal(copy_one(layout("x:v1"), at("c/d:v1"), NULL, &r), 0);
     assert_int_equal(r.manifests_put, 4);
     assert_true(r.blobs_copied > blobs);
-    assert_int_equal(registry_server_count(&server, "HEAD "), 1);
+    assert_in_range(registry_server_count(&server, "HEAD "), 1, 1 + 2 * POOL_LANES_DEFAULT);
     assert_int_equal(registry_server_count(&server, "PUT /v2/c/d/manifests/"), 4);
     registry_server_set(&server, "{}");
     assert_int_equal(copy_one(layout("x:v1"), at("c/d:v1"), NULL, &r), 0);
