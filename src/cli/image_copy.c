@@ -49,7 +49,8 @@ static int run_overlay(struct cli *cli, int argc, char **argv)
         status = cli_fail(cli, &e);
     } else {
         print_made(&image, argv[1], "overlay");
-        cli_say(cli, false, "%s: overlay on %s; the image stays while the file does", argv[1],
+        cli_say(cli, false,
+                "%s: overlay on %s; the image stays while the file does, under this name", argv[1],
                 image.name);
     }
     larder_image_result_done(&image);
@@ -61,7 +62,8 @@ const struct command command_image_overlay = {
     .group = COMMAND_GROUP_IMAGES,
     .summary = "make a qcow2 overlay on an image",
     .about = "Gets the image and writes FILE, a qcow2 overlay that has the image's path as its "
-             "backing file. The image is leased as long as FILE exists.",
+             "backing file. The image is leased as long as FILE exists under this name: one that "
+             "is moved is only seen in a directory of image.guest_dirs.",
     .usage = "NAME FILE",
     .min_words = 2,
     .max_words = 2,

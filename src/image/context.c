@@ -54,8 +54,15 @@ int larder_store_set_guest_dirs(struct larder_store *store, const char *const *d
     struct image_context *context = image_context_get(store);
     char **copies = calloc(count ? count : 1, sizeof(*copies));
     int r = context && copies ? 0 : error_nomem(e);
-    for (size_t i = 0; r == 0 && i < count; i++)
+    for (size_t i = 0; r == 0 && i < count; i++) {
         r = path_absolute(dirs[i], &copies[i], e);
+        /* What it is on may not be mounted; it is warned about when users are looked for. */
+        if (r == -LARDER_NOENT && dirs[i][0] == '/') {
+            error_clear(e);
+            copies[i] = strdup(dirs[i]);
+            r = copies[i] ? 0 : error_nomem(e);
+        }
+    }
     if (r < 0) {
         free_dirs(copies, count);
         return r;
@@ -63,6 +70,7 @@ int larder_store_set_guest_dirs(struct larder_store *store, const char *const *d
     free_dirs(context->guest_dirs, context->guest_dir_count);
     context->guest_dirs = copies;
     context->guest_dir_count = count;
+    context->is_missing_told = false;
     return 0;
 }
 

@@ -4,6 +4,7 @@
  * What the image room keeps with a store handle: guest directories and network options, both set
  * by the program that opened the store. Freed with the handle.
  */
+#include <stdbool.h>
 #include <stddef.h>
 
 #include <larder/net.h>
@@ -12,6 +13,7 @@
 struct image_context {
     char **guest_dirs; /* absolute */
     size_t guest_dir_count;
+    bool is_missing_told; /* a guest directory that is not there was warned about */
     struct larder_net_options net; /* strings owned here */
 };
 

@@ -203,12 +203,25 @@ static int scan_dirs(struct larder_store *store, char *const *dirs, size_t dir_c
     return r;
 }
 
+/* One that was given up is no reason to keep images for ever, but one that is not mounted now has
+ * guests that nobody sees. */
+static void tell_missing(struct larder_store *store, struct image_context *context)
+{
+    for (size_t i = 0; !context->is_missing_told && i < context->guest_dir_count; i++) {
+        if (access(context->guest_dirs[i], F_OK) < 0 && errno == ENOENT)
+            store_warn(store, "guest directory %s is not there: guests in it are not seen",
+                       context->guest_dirs[i]);
+    }
+    context->is_missing_told = true;
+}
+
 int image_users_overlays(struct larder_store *store, const char *path, unsigned *ret_count,
                          struct buf *who, struct larder_error *e)
 {
-    const struct image_context *context = image_context_get(store);
+    struct image_context *context = image_context_get(store);
     if (!context)
         return error_nomem(e);
+    tell_missing(store, context);
     return scan_dirs(store, context->guest_dirs, context->guest_dir_count, path, ret_count, who, e);
 }
 

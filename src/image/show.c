@@ -110,12 +110,18 @@ static int find_holders(struct larder_store *store, const struct image_entry *en
                         struct larder_image_info *info, struct larder_error *e)
 {
     struct buf who = BUF_INIT(64 * 1024);
+    struct larder_error why = LARDER_ERROR_INIT;
     unsigned flags = 0;
     size_t count = 0;
-    int r = image_users_of_blob(store, &entry->digest, &flags, &who, e);
-    if (r == -LARDER_NOENT) {
-        error_clear(e);
+    int r = image_users_of_blob(store, &entry->digest, &flags, &who, &why);
+    if (r == -LARDER_CORRUPT || r == -LARDER_UNSUPPORTED) {
+        /* A lease that can't be read may be anybody's; all else is still worth showing. */
+        buf_printf(&who, "unknown: %s\n", why.msg);
+        r = buf_failed(&who, e);
+    } else if (r == -LARDER_NOENT) {
         r = 0;
+    } else if (r < 0 && e) {
+        *e = why;
     }
     struct slice rest = buf_slice(&who), line;
     if (r == 0 && who.n > 0) {

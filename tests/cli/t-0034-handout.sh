@@ -83,4 +83,14 @@ expect_success 'images with a backing file or an external data file are refused,
 expect_success '--allow-backing where it makes sense' '
     larder -q image add b ./backed.qcow2 --allow-backing --replace && larder -q image get b >out && test_cmp backed.qcow2 "$(cat out)"
 '
+expect_success 'show tells all it knows beside a lease that it cannot read' '
+    for lease in "$LARDER_HOME"/leases/*; do echo junk >"$lease"; break; done &&
+    larder image show a >out 2>err && expect_match "^in use by *unknown: .*leases/" out &&
+    expect_match "^path " out &&
+    larder fsck --repair >out; larder image show a >out 2>err && expect_no_match "unknown" out
+'
+expect_success 'a guest directory that is not there is warned about, once' '
+    LARDER_IMAGE_GUEST_DIRS=$PWD/not/mounted larder image show a >out 2>err &&
+    test "$(grep -c "warning: guest directory .*not/mounted is not there" err)" -eq 1
+'
 test_done
