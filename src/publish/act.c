@@ -184,6 +184,15 @@ static int flush(struct plan *plan, struct larder_error *e)
     return plan->target->ops->flush ? plan->target->ops->flush(plan->target, e) : 0;
 }
 
+/* A tag that points to it proves that the list is there, with all it names. */
+static bool is_goal_there(const struct plan *plan)
+{
+    bool is_there = false;
+    for (size_t i = 0; i < plan->n_tags && !plan->rules.force; i++)
+        is_there |= larder_digest_equal(&plan->tags[i].now.digest, &plan->goal.digest);
+    return is_there;
+}
+
 int plan_push(struct plan *plan, struct larder_error *e)
 {
     const struct plan_tag *adopted = plan->adopted;
@@ -193,8 +202,9 @@ int plan_push(struct plan *plan, struct larder_error *e)
     if (!refs)
         return error_nomem(e);
     /* An adopted list has its images. */
-    int r = adopted ? 0 : plan_push_images(plan, e);
-    if (r == 0 && !adopted)
+    bool is_there = adopted || is_goal_there(plan);
+    int r = is_there ? 0 : plan_push_images(plan, e);
+    if (r == 0 && !is_there)
         r = put(plan, &plan->goal, bytes, NULL, 0, e);
     for (size_t i = 0; i < plan->n_tags; i++) {
         if (plan->tags[i].verdict == TAG_PUT)

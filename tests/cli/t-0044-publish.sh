@@ -37,6 +37,10 @@ expect_success 'again: one request a tag, and nothing is sent' '
     test "$(cat out)" = "$digest" && expect_match "unchanged" err &&
     requests_are 2 "(HEAD|GET) /v2/pub/app/" && requests_are 0 "(POST|PUT|PATCH) "
 '
+expect_success 'one more tag for what is there: its PUT and no other' '
+    forget_requests && publish --tag 1 --tag further $images >out 2>err &&
+    requests_are 1 "(POST|PUT|PATCH) " && requests_are 1 "PUT /v2/pub/app/manifests/further "
+'
 expect_success '--json' '
     publish --json --tag 1 --tag new $images >out.json &&
     json out.json "sorted(d) == [\"action\", \"blobs_copied\", \"blobs_existed\",
