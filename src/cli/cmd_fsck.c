@@ -7,6 +7,7 @@
 #include "cli/cli.h"
 #include "cli/commands.h"
 #include "cli/out.h"
+#include "cli/report.h"
 
 static struct {
     bool repair;
@@ -19,11 +20,6 @@ static const struct opt opts[] = {
     OPT_FLAG(0, "rebuild-index", &args.rebuild_index,
              "make index.sqlite anew from what the directory says"),
     OPT_FLAG(0, "deep", &args.deep, "hash every blob"),
-};
-
-struct fsck_state {
-    struct cli *cli;
-    struct doc doc;
 };
 
 static const char *kind_name(enum larder_fsck_kind kind)
@@ -61,17 +57,17 @@ static const char *kind_name(enum larder_fsck_kind kind)
 
 static void print_problem(void *arg, const struct larder_fsck_problem *problem)
 {
-    struct fsck_state *state = arg;
+    struct report *report = arg;
 
-    progress_clear(&state->cli->progress);
+    progress_clear(&report->cli->progress);
     if (globals.json) {
-        doc_object(&state->doc, NULL);
-        doc_text(&state->doc, "kind", kind_name(problem->kind));
-        doc_text(&state->doc, "object", problem->object);
-        doc_text(&state->doc, "text", problem->text);
-        doc_bool(&state->doc, "is_repaired", problem->is_repaired);
-        doc_bool(&state->doc, "is_harmless", problem->is_harmless);
-        doc_end(&state->doc);
+        doc_object(&report->doc, NULL);
+        doc_text(&report->doc, "kind", kind_name(problem->kind));
+        doc_text(&report->doc, "object", problem->object);
+        doc_text(&report->doc, "text", problem->text);
+        doc_bool(&report->doc, "is_repaired", problem->is_repaired);
+        doc_bool(&report->doc, "is_harmless", problem->is_harmless);
+        doc_end(&report->doc);
         return;
     }
     /* What a crash leaves behind is no news to whoever did not ask. */
@@ -89,8 +85,10 @@ static void print_problem(void *arg, const struct larder_fsck_problem *problem)
           stdout);
 }
 
-static void print_json_sums(struct doc *doc, const struct larder_fsck_report *report)
+static void print_json_sums(struct doc *doc, const void *sums)
 {
+    const struct larder_fsck_report *report = sums;
+
     doc_number(doc, "blobs", report->blobs);
     doc_number(doc, "refs", report->refs);
     doc_number(doc, "leases", report->leases);
@@ -102,9 +100,9 @@ static void print_json_sums(struct doc *doc, const struct larder_fsck_report *re
 static int run_fsck(struct cli *cli, int argc, char **argv)
 {
     struct larder_fsck_options options = LARDER_FSCK_OPTIONS_INIT;
-    struct larder_fsck_report report = {0};
+    struct larder_fsck_report sums = {0};
     struct larder_error e = LARDER_ERROR_INIT;
-    struct fsck_state state = {.cli = cli};
+    struct report report;
     struct larder_store *store = NULL;
     bool is_told;
     int rc;
@@ -118,26 +116,18 @@ static int run_fsck(struct cli *cli, int argc, char **argv)
     options.rebuild_index = args.rebuild_index;
     options.deep = args.deep;
     options.problem = print_problem;
-    options.arg = &state;
-    if (globals.json) {
-        doc_object(&state.doc, NULL);
-        doc_array(&state.doc, "found");
-    }
-    rc = larder_fsck(store, &options, &report, &e);
-    is_told = rc == 0 || (rc == -LARDER_CORRUPT && report.problems);
-    if (globals.json) {
-        doc_end(&state.doc);
-        if (is_told)
-            print_json_sums(&state.doc, &report);
-        doc_end(&state.doc);
-    }
+    options.arg = &report;
+    report_begin(&report, cli, "found");
+    rc = larder_fsck(store, &options, &sums, &e);
+    is_told = rc == 0 || (rc == -LARDER_CORRUPT && sums.problems);
+    report_end(&report, is_told ? print_json_sums : NULL, &sums);
     if (!is_told)
         return cli_fail(cli, &e);
     if (!globals.json && !globals.quiet)
         printf("%llu blobs, %llu refs, %llu leases: %llu problems, %llu repaired, %llu harmless\n",
-               (unsigned long long)report.blobs, (unsigned long long)report.refs,
-               (unsigned long long)report.leases, (unsigned long long)report.problems,
-               (unsigned long long)report.repaired, (unsigned long long)report.harmless);
+               (unsigned long long)sums.blobs, (unsigned long long)sums.refs,
+               (unsigned long long)sums.leases, (unsigned long long)sums.problems,
+               (unsigned long long)sums.repaired, (unsigned long long)sums.harmless);
     if (rc < 0 && !args.repair)
         cli_say(cli, false, "hint: `larder fsck --repair` repairs what can be");
     return cli_status(rc);

@@ -8,6 +8,7 @@
 #include "cli/cli.h"
 #include "cli/commands.h"
 #include "cli/out.h"
+#include "cli/report.h"
 
 static struct {
     bool dry_run;
@@ -25,25 +26,20 @@ static const struct opt opts[] = {
              "no cap; default: gc.max_size of the configuration (0)"),
 };
 
-struct gc_state {
-    struct cli *cli;
-    struct doc doc;
-};
-
-static void print_item(struct gc_state *state, bool is_removed, const char *what, const char *name,
+static void print_item(struct report *report, bool is_removed, const char *what, const char *name,
                        uint64_t bytes, const char *why)
 {
     char size[32];
 
-    progress_clear(&state->cli->progress);
+    progress_clear(&report->cli->progress);
     if (globals.json) {
-        doc_object(&state->doc, NULL);
-        doc_text(&state->doc, "action", is_removed ? "removed" : "kept");
-        doc_text(&state->doc, "what", what);
-        doc_text(&state->doc, "name", name);
-        doc_number(&state->doc, "bytes", bytes);
-        doc_text(&state->doc, "why", why);
-        doc_end(&state->doc);
+        doc_object(&report->doc, NULL);
+        doc_text(&report->doc, "action", is_removed ? "removed" : "kept");
+        doc_text(&report->doc, "what", what);
+        doc_text(&report->doc, "name", name);
+        doc_number(&report->doc, "bytes", bytes);
+        doc_text(&report->doc, "why", why);
+        doc_end(&report->doc);
         return;
     }
     /* The list is what a dry run is for; a real run gives the sum unless asked. */
@@ -71,8 +67,10 @@ static void print_kept(void *arg, const char *name, uint64_t bytes, const char *
     print_item(arg, false, "blob", name, bytes, why);
 }
 
-static void print_json_sums(struct doc *doc, const struct larder_gc_report *report)
+static void print_json_sums(struct doc *doc, const void *sums)
 {
+    const struct larder_gc_report *report = sums;
+
     doc_number(doc, "removed_blobs", report->removed_blobs);
     doc_number(doc, "removed_bytes", report->removed_bytes);
     doc_number(doc, "pinned_blobs", report->pinned_blobs);
@@ -111,9 +109,9 @@ static void print_sums(const struct larder_gc_report *report)
 static int run_gc(struct cli *cli, int argc, char **argv)
 {
     struct larder_gc_options options = LARDER_GC_OPTIONS_INIT;
-    struct larder_gc_report report = {0};
+    struct larder_gc_report sums = {0};
     struct larder_error e = LARDER_ERROR_INIT;
-    struct gc_state state = {.cli = cli};
+    struct report report;
     struct larder_store *store = NULL;
     int rc;
 
@@ -128,22 +126,14 @@ static int run_gc(struct cli *cli, int argc, char **argv)
     options.max_quarantine_bytes = config_number(&cli->config, CONFIG_gc_max_quarantine);
     options.removed = print_removed;
     options.kept = print_kept;
-    options.arg = &state;
-    if (globals.json) {
-        doc_object(&state.doc, NULL);
-        doc_array(&state.doc, "items");
-    }
-    rc = larder_gc(store, &options, &report, &e);
-    if (globals.json) {
-        doc_end(&state.doc);
-        if (rc == 0)
-            print_json_sums(&state.doc, &report);
-        doc_end(&state.doc);
-    }
+    options.arg = &report;
+    report_begin(&report, cli, "items");
+    rc = larder_gc(store, &options, &sums, &e);
+    report_end(&report, rc == 0 ? print_json_sums : NULL, &sums);
     if (rc < 0)
         return cli_fail(cli, &e);
     if (!globals.json && !globals.quiet)
-        print_sums(&report);
+        print_sums(&sums);
     return 0;
 }
 

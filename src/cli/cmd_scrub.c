@@ -8,6 +8,7 @@
 #include "cli/cli.h"
 #include "cli/commands.h"
 #include "cli/out.h"
+#include "cli/report.h"
 
 static struct {
     int64_t older_than_ns;
@@ -29,25 +30,20 @@ static const struct opt opts[] = {
     OPT_FLAG(0, "foreground", &args.foreground, "work at normal priority and do not back off"),
 };
 
-struct scrub_state {
-    struct cli *cli;
-    struct doc doc;
-};
-
 static void print_result(void *arg, const struct larder_digest *digest, int result,
                          const struct larder_error *e)
 {
-    struct scrub_state *state = arg;
+    struct report *report = arg;
     char text[LARDER_DIGEST_TEXT_BYTES];
 
-    progress_clear(&state->cli->progress);
+    progress_clear(&report->cli->progress);
     if (globals.json) {
-        doc_object(&state->doc, NULL);
-        doc_digest(&state->doc, "digest", digest);
-        doc_text(&state->doc, "result",
+        doc_object(&report->doc, NULL);
+        doc_digest(&report->doc, "digest", digest);
+        doc_text(&report->doc, "result",
                  result < 0 ? larder_code_name((enum larder_code) - result) : "valid");
-        doc_text(&state->doc, "reason", result < 0 && e ? e->msg : NULL);
-        doc_end(&state->doc);
+        doc_text(&report->doc, "reason", result < 0 && e ? e->msg : NULL);
+        doc_end(&report->doc);
         return;
     }
     if (result == 0 && (globals.quiet || !globals.verbose))
@@ -61,8 +57,10 @@ static void print_result(void *arg, const struct larder_digest *digest, int resu
     putchar('\n');
 }
 
-static void print_json_sums(struct doc *doc, const struct larder_scrub_report *report)
+static void print_json_sums(struct doc *doc, const void *sums)
 {
+    const struct larder_scrub_report *report = sums;
+
     doc_number(doc, "checked_blobs", report->checked_blobs);
     doc_number(doc, "checked_bytes", report->checked_bytes);
     doc_number(doc, "read_bytes", report->read_bytes);
@@ -86,9 +84,9 @@ static void print_sums(const struct larder_scrub_report *report)
 static int run_scrub(struct cli *cli, int argc, char **argv)
 {
     struct larder_scrub_options options = LARDER_SCRUB_OPTIONS_INIT;
-    struct larder_scrub_report report = {0};
+    struct larder_scrub_report sums = {0};
     struct larder_error e = LARDER_ERROR_INIT;
-    struct scrub_state state = {.cli = cli};
+    struct report report;
     struct larder_store *store = NULL;
     bool is_told;
     int rc;
@@ -102,23 +100,15 @@ static int run_scrub(struct cli *cli, int argc, char **argv)
     options.stop_after_ns = cli_ns(cli, args.stop_after_ns, CONFIG_scrub_stop_after);
     options.foreground = args.foreground;
     options.result = print_result;
-    options.arg = &state;
-    if (globals.json) {
-        doc_object(&state.doc, NULL);
-        doc_array(&state.doc, "blobs");
-    }
-    rc = larder_scrub(store, &options, &report, &e);
-    is_told = rc == 0 || (rc == -LARDER_CORRUPT && report.corrupt_blobs);
-    if (globals.json) {
-        doc_end(&state.doc);
-        if (is_told)
-            print_json_sums(&state.doc, &report);
-        doc_end(&state.doc);
-    }
+    options.arg = &report;
+    report_begin(&report, cli, "blobs");
+    rc = larder_scrub(store, &options, &sums, &e);
+    is_told = rc == 0 || (rc == -LARDER_CORRUPT && sums.corrupt_blobs);
+    report_end(&report, is_told ? print_json_sums : NULL, &sums);
     if (!is_told)
         return cli_fail(cli, &e);
     if (!globals.json && !globals.quiet)
-        print_sums(&report);
+        print_sums(&sums);
     return cli_status(rc);
 }
 
