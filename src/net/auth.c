@@ -241,12 +241,6 @@ int auth_challenged(struct auth *auth, struct http_client *client, const char *u
 
 /* ---- before a request ---- */
 
-int auth_header(struct auth *auth, const struct auth_scope *scope, char **ret,
-                struct larder_error *e)
-{
-    return auth_renew(auth, NULL, scope, ret, e);
-}
-
 /* What the host wanted last, filled with what the scope needs; client NULL: from the cache only. */
 static int header_by_token(struct auth *auth, struct http_client *client,
                            const struct auth_scope *scope, const struct auth_host *host, char **ret,

@@ -4,16 +4,15 @@
  * Authorization towards registries: challenges (RFC 9110 section 11), Basic, and the bearer token
  * protocol of distribution's documents (token.md, oauth.md), with a cache of tokens.
  *
- *     auth_header(auth, &scope, &sent)        what to send first ("" when nothing is known)
+ *     auth_renew(auth, client, &scope, &sent)   what to send first ("" when nothing is known)
  *     ... 401 ...
  *     auth_challenged(auth, client, url, response, &scope, sent, &header)   fetches a token
  *     ... once more with header; a further 401 may be given to auth_challenged again (then
  *     sent = header): it ends with AUTH as soon as nothing more can be got
  *
  * Tokens are cached by (host, user, scopes), from the moment they came, and fetched by one thread
- * while the others wait. One that ends soon counts as ended. Before a request with a large body
- * call auth_renew() instead of auth_header(): it fetches first, so that the body isn't sent in
- * vain.
+ * while the others wait. One that ends soon counts as ended and is fetched anew before the request,
+ * so that no body is sent in vain.
  *
  * Secrets go to the host they belong to and to the token server it named, nowhere else: a realm is
  * checked, a redirect of it gets none. Messages hold none. Threads: one struct auth, all lanes.
@@ -52,14 +51,11 @@ struct auth_scope {
     bool is_mirror;
 };
 
-/* malloc'd value for http_request.authorization; "" when none is known to be needed. Asks nobody;
- * may read files and run a helper where the host wants Basic. */
-int auth_header(struct auth *auth, const struct auth_scope *scope, char **ret,
-                struct larder_error *e);
 /*
- * The same, but where the host is known to want tokens and there is none for the scope, or one that
- * ends soon, a new one is fetched. A failure to get one is no error here: "" then, and the server's
- * 401 tells. CANCELED, NOMEM.
+ * malloc'd value for http_request.authorization; "" when none is known to be needed. May read files
+ * and run a helper where the host wants Basic. Where it is known to want tokens and there is none
+ * for the scope, or one that ends soon, a new one is fetched; client NULL: not, nobody is asked. A
+ * failure to get one is no error here: "" then, and the server's 401 tells. CANCELED, NOMEM.
  */
 int auth_renew(struct auth *auth, struct http_client *client, const struct auth_scope *scope,
                char **ret, struct larder_error *e);
@@ -73,5 +69,3 @@ int auth_renew(struct auth *auth, struct http_client *client, const struct auth_
 int auth_challenged(struct auth *auth, struct http_client *client, const char *url,
                     const struct http_response *response, const struct auth_scope *scope,
                     const char *sent, char **ret, struct larder_error *e);
-/* Forgets tokens for the scope. */
-void auth_forget(struct auth *auth, const struct auth_scope *scope);

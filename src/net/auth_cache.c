@@ -675,19 +675,3 @@ int auth_token_get(struct auth *auth, struct http_client *client, const struct a
     pthread_mutex_unlock(&auth->lock);
     return rc;
 }
-
-void auth_forget(struct auth *auth, const struct auth_scope *scope)
-{
-    pthread_mutex_lock(&auth->lock);
-    struct token **at = &auth->tokens;
-    while (*at) {
-        struct token *token = *at;
-        if (!is_host(&token->whom, scope) || !same(token->whom.repository, scope->repository)) {
-            at = &token->next;
-            continue;
-        }
-        *at = token->next;
-        token_free(token);
-    }
-    pthread_mutex_unlock(&auth->lock);
-}

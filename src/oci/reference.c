@@ -195,21 +195,6 @@ int oci_reference_format(const struct oci_reference *reference, char **ret, stru
     return 0;
 }
 
-int oci_reference_copy(const struct oci_reference *from, struct oci_reference *ret,
-                       struct larder_error *e)
-{
-    struct oci_reference made = {.digest = from->digest};
-    made.host = strdup(from->host);
-    made.name = strdup(from->name);
-    made.tag = from->tag ? strdup(from->tag) : NULL;
-    if (!made.host || !made.name || (from->tag && !made.tag)) {
-        oci_reference_done(&made);
-        return error_nomem(e);
-    }
-    *ret = made;
-    return 0;
-}
-
 void oci_reference_done(struct oci_reference *reference)
 {
     free(reference->host);

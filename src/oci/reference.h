@@ -40,8 +40,6 @@ int oci_reference_parse(const char *text, struct oci_reference *ret, struct lard
 int oci_repository_parse(const char *text, struct oci_reference *ret, struct larder_error *e);
 /* malloc'd "host/name:tag@digest" */
 int oci_reference_format(const struct oci_reference *reference, char **ret, struct larder_error *e);
-int oci_reference_copy(const struct oci_reference *from, struct oci_reference *ret,
-                       struct larder_error *e);
 void oci_reference_done(struct oci_reference *reference);
 
 enum oci_transport {

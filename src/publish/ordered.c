@@ -300,12 +300,6 @@ const char *ordered_get_text(const struct ordered *node, const char *key)
     return ordered_text(ordered_get(node, key));
 }
 
-bool ordered_get_true(const struct ordered *node, const char *key)
-{
-    const struct ordered *value = ordered_get(node, key);
-    return value && value->kind == ORDERED_OTHER && strcmp(value->spelled, "true") == 0;
-}
-
 static bool same_text(const char *a, const char *b)
 {
     return a == b || (a && b && strcmp(a, b) == 0);

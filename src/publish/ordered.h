@@ -42,8 +42,6 @@ struct ordered *ordered_get(const struct ordered *node, const char *key);
 /* A string's text; NULL for others. node may be NULL. */
 const char *ordered_text(const struct ordered *node);
 const char *ordered_get_text(const struct ordered *node, const char *key);
-/* As Python's truth: whether a member says true. */
-bool ordered_get_true(const struct ordered *node, const char *key);
 /* The same bytes would be written; two NULLs are equal. */
 bool ordered_equal(const struct ordered *a, const struct ordered *b);
 

@@ -46,8 +46,7 @@ static int ask_with(struct fixture *f, enum http_method method, const char *path
     char *sent = NULL;
     int status = 0;
     snprintf(url, sizeof(url), "http://%s%s", f->host, path);
-    int rc = renew ? auth_renew(f->auth, f->client, scope, &sent, e)
-                   : auth_header(f->auth, scope, &sent, e);
+    int rc = auth_renew(f->auth, renew ? f->client : NULL, scope, &sent, e);
     for (int round = 0; rc == 0; round++) {
         struct http_request request = {.method = method, .url = url, .authorization = sent};
         struct http_response response = {0};
@@ -136,10 +135,6 @@ static void renewed_before(void **state)
     assert_int_equal(ask_with(&f, HTTP_GET, "/v2/c/d/tags/list", &other, true, NULL), 200);
     assert_int_equal(f.challenged, 1);
     assert_int_equal(count("/token?"), 2);
-    auth_forget(f.auth, &other);
-    assert_int_equal(ask_with(&f, HTTP_GET, "/v2/c/d/tags/list", &other, true, NULL), 200);
-    assert_int_equal(f.challenged, 1);
-    assert_int_equal(count("/token?"), 3);
     done(&f);
 }
 
@@ -422,11 +417,11 @@ static void whose_credentials(void **state)
     assert_int_equal(ask(&f, "a/b", "pull", &e), 200);
     /* Now that the registry is known to want Basic, the mirror still gets none. */
     char *header = NULL;
-    assert_int_equal(auth_header(f.auth, &mirror, &header, &e), 0);
+    assert_int_equal(auth_renew(f.auth, NULL, &mirror, &header, &e), 0);
     assert_string_equal(header, "");
     free(header);
     struct auth_scope other = {.host = "example.org", .repository = "a/b", .actions = "pull"};
-    assert_int_equal(auth_header(f.auth, &other, &header, &e), 0);
+    assert_int_equal(auth_renew(f.auth, NULL, &other, &header, &e), 0);
     assert_string_equal(header, "");
     free(header);
     unsetenv("REGISTRY_AUTH_FILE");

@@ -155,9 +155,6 @@ static void looking(void **state __attribute__((unused)))
     assert_null(ordered_get(NULL, "a"));
     assert_null(ordered_get(ordered_get(document, "a"), "a"));
     assert_null(ordered_text(NULL));
-    assert_true(ordered_get_true(document, "t"));
-    assert_false(ordered_get_true(document, "f"));
-    assert_false(ordered_get_true(document, "a"));
     assert_string_equal(ordered_get(document, "d\\u00e9")->spelled, "1");
     assert_string_equal(ordered_get(document, "\xc3\xa9")->spelled, "2");
     assert_null(ordered_get(document, "\\u00e9"));

@@ -238,11 +238,6 @@ void store_set_context(struct larder_store *store, void *context, void (*free_fn
     store->context_free = free_fn;
 }
 
-void store_set_users(struct larder_store *store, const struct users_probe *users)
-{
-    store->users = users;
-}
-
 const struct users_probe *store_users(const struct larder_store *store)
 {
     return store->users;

@@ -55,11 +55,7 @@ struct users_probe;
 
 DEFINE_CLEANUP(struct larder_store *, larder_store_close)
 
-/*
- * Who is asked whether a blob's file is in use (users.h): store_default_users after open. Borrowed
- * until close; NULL: nobody can be asked, which counts as unknown.
- */
-void store_set_users(struct larder_store *store, const struct users_probe *users);
+/* Who is asked whether a blob's file is in use (users.h): store_default_users. */
 const struct users_probe *store_users(const struct larder_store *store);
 
 /*
