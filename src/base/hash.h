@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #pragma once
 /*
- * Hashing one stream with one or several algorithms at once (OpenSSL EVP; SHA-256 by our own
- * SHA-NI code only in hash_of, hash_many.h and hash_team.h).
+ * Hashing one stream with one or several algorithms at once: SHA-256 by our own kernels where the
+ * CPU has the SHA extensions, all else by OpenSSL, which is opened only then (crypto_lib.h).
  *
  *     struct hash *h = NULL;
  *     hash_new(HASH_BIT(LARDER_DIGEST_SHA256) | HASH_BIT(LARDER_DIGEST_SHA512), &h, e);

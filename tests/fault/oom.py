@@ -15,7 +15,7 @@ import scenarios
 SHIM = os.environ.get("FAULT_FAILMALLOC", "failmalloc.so")
 # The libraries have words of their own.
 WORDS = ("out of memory", "annot allocate memory", "cannot start a thread", "OpenSSL",
-         "libcurl")
+         "libcrypto", "libcurl")
 
 
 class Hit(scenarios.Fetch):
