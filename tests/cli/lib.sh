@@ -47,7 +47,7 @@ trap 'exit 143' TERM HUP
 # Nothing of the caller's own set-up may change what a test sees.
 for test_name in $(env | sed -n 's/^\(LARDER_[A-Z_]*\|XDG_[A-Z_]*\|[a-zA-Z]*_proxy\|[A-Z]*_PROXY\)=.*/\1/p'); do
     case $test_name in
-    LARDER_SOURCE | LARDER_BUILD | LARDER_VERSION) ;;
+    LARDER_SOURCE | LARDER_BUILD | LARDER_VERSION | LARDER_HTTP_ENGINE) ;;
     *) unset "$test_name" ;;
     esac
 done
