@@ -304,6 +304,8 @@ class Handler(socketserver.StreamRequestHandler):
         rule = state.rules(self.path, self.query, "range" in self.headers)
         if "delay" in rule:
             time.sleep(rule["delay"])
+            if self.is_client_gone():
+                raise Cut()  # not logged: it would be among the requests of the next test
         if "raw" in rule:
             self.log(0, len(rule["raw"]))
             self.request.sendall(rule["raw"].encode("latin-1"))
@@ -455,6 +457,14 @@ class Handler(socketserver.StreamRequestHandler):
             sent += len(piece)
             if drip:
                 time.sleep(drip[1])
+
+    def is_client_gone(self):
+        if isinstance(self.request, ssl.SSLSocket):
+            return False
+        try:
+            return not self.request.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            return False
 
     def idle(self, seconds):
         """Sleeps, but not longer than the client is there."""
