@@ -34,6 +34,10 @@ static int make(struct scratch *s, const char *name)
     return fd;
 }
 
+/* Eight blocks, the last, and one where a file system keeps the list of so many extents once they
+ * are on the disk. */
+#define SPARSE_BYTES_MAX ((uint64_t)10 * 4096)
+
 static uint64_t allocated(int fd)
 {
     struct stat st;
@@ -84,7 +88,7 @@ static void writer_leaves_holes(void **state)
         assert_int_equal(sparse_finish(&w, NULL), 0);
         assert_int_equal(w.offset, IMAGE_BYTES);
         assert_content(fd, image, IMAGE_BYTES);
-        assert_true(allocated(fd) <= 9 * 4096);
+        assert_true(allocated(fd) <= SPARSE_BYTES_MAX);
     }
     struct sparse_writer far = {-1, UINT64_MAX - 1};
     assert_true(sparse_write(&far, "x", 1, NULL) < 0);
@@ -154,7 +158,7 @@ static void copy_keeps_holes(void **state)
     assert_int_equal(sparse_copy(in, out, &observer, "image", &how, NULL), 0);
     assert_content(out, image, IMAGE_BYTES);
     if (how == COPY_COPIED)
-        assert_true(allocated(out) <= 9 * 4096);
+        assert_true(allocated(out) <= SPARSE_BYTES_MAX);
     assert_int_equal(watch.finished, 1);
     assert_int_equal(watch.last, IMAGE_BYTES);
 
