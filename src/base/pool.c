@@ -10,8 +10,13 @@
 #include "base/error.h"
 #include "base/relay.h"
 
+#ifndef __SANITIZE_THREAD__
 #define POOL_STACK_BYTES ((size_t)768 * 1024)
-#define TICK_NS          (100 * NS_PER_MS)
+#else
+/* ThreadSanitizer takes as much of each stack for itself. */
+#define POOL_STACK_BYTES ((size_t)1536 * 1024)
+#endif
+#define TICK_NS (100 * NS_PER_MS)
 
 struct pool {
     const struct pool_job *job;
