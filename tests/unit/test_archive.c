@@ -323,6 +323,11 @@ struct lane {
     int number;
 };
 
+static size_t lane_blob_bytes(int lane, int i)
+{
+    return (size_t)i * 7 + (size_t)lane * 2 + 1;
+}
+
 static void *write_blobs(void *arg)
 {
     struct lane *lane = arg;
@@ -330,7 +335,7 @@ static void *write_blobs(void *arg)
         struct store_descriptor blob;
         char text[2000];
         memset(text, 'a' + lane->number, sizeof(text));
-        put_blob(lane->store, text, (size_t)(i * 7 + lane->number * 2 + 1), &blob);
+        put_blob(lane->store, text, lane_blob_bytes(lane->number, i), &blob);
     }
     return NULL;
 }
@@ -354,7 +359,7 @@ static void lanes_write_side_by_side(void **state)
     for (int i = 0; i < 4; i++) {
         for (int k = 0; k < 200; k++) {
             char text[2000], found[2000];
-            size_t n = (size_t)(k * 7 + i * 2 + 1);
+            size_t n = lane_blob_bytes(i, k);
             struct store_extent extent;
             memset(text, 'a' + i, sizeof(text));
             struct store_descriptor blob = descriptor_of("", text, n);

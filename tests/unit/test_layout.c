@@ -319,13 +319,15 @@ static void what_is_no_layout(void **state)
     }
     file_put(s->fd, "index.json", "{\"manifests\":null}");
     assert_int_equal(store->ops->resolve(store, NULL, &found, &e), -LARDER_NOENT);
+    static const char negative[] =
+        "{\"digest\":\"sha256:44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a\","
+        "\"size\":-1}";
     static const char *const entries[] = {
         "1",
         "{}",
         "{\"digest\":\"sha256:../../x\",\"size\":1}",
         "{\"digest\":\"md5:d41d8cd98f00b204e9800998ecf8427e\",\"size\":1}",
-        "{\"digest\":\"sha256:44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a\","
-        "\"size\":-1}",
+        negative,
     };
     for (size_t i = 0; i < ARRAY_LEN(entries); i++) {
         char text[512];

@@ -222,7 +222,7 @@ static int dir_blob_begin(struct store *s, const struct store_descriptor *descri
     struct dir_store *d = lock_dir(s);
     int r = has(d, descriptor, e);
     bool is_new = r == 0;
-    *ret_exists = r == 1;
+    *ret_exists = r > 0;
     if (is_new)
         r = begin(d, blob, ret, e);
     if (!is_new || r < 0)
