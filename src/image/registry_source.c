@@ -89,20 +89,32 @@ static int get_manifest(struct ask *ask, const struct larder_digest *digest,
     return rc < 0 ? error_context(e, "%s", ask->entry->source) : 0;
 }
 
+/* Docker's registry finds blobs by way of manifests, too, and fails (500) when they are none. */
+static bool may_be_blob(const struct ask *ask, int rc, const struct larder_error *why)
+{
+    return ask->reference.digest.alg != LARDER_DIGEST_NONE &&
+           (rc == -LARDER_NOENT || (rc == -LARDER_UNREACHABLE && why->http_status >= 500));
+}
+
 /* From the root down to the manifest of one disk. */
 static int find_artifact(struct ask *ask, struct larder_error *e)
 {
     struct larder_digest digest = ask->root.digest;
     for (unsigned depth = 0; depth < OCI_INDEX_DEPTH_MAX; depth++) {
         CLEANUP(oci_manifest_freep) struct oci_manifest *manifest = NULL;
-        int rc = get_manifest(ask, &digest, &manifest, e);
-        if (rc == -LARDER_NOENT && depth == 0 && ask->reference.digest.alg != LARDER_DIGEST_NONE) {
-            error_clear(e);
+        struct larder_error why = LARDER_ERROR_INIT;
+        int rc = get_manifest(ask, &digest, &manifest, &why);
+        if (depth == 0 && may_be_blob(ask, rc, &why)) {
             buf_reset(&ask->manifest);
-            return take_blob(ask, e);
+            int r = take_blob(ask, rc == -LARDER_NOENT ? e : NULL);
+            if (r == 0 || rc == -LARDER_NOENT)
+                return r;
         }
-        if (rc < 0)
+        if (rc < 0) {
+            if (e)
+                *e = why;
             return upstream(rc, e);
+        }
         if (manifest->kind == OCI_KIND_IMAGE) {
             rc = image_artifact_pick(manifest, &ask->artifact, e);
             return rc < 0 ? error_context(e, "%s", ask->entry->source) : 0;

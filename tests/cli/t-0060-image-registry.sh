@@ -125,6 +125,14 @@ expect_success 'a digest that is a blob, as nosi prints it' '
     push oras a.qcow2 blob:1 && blob=sha256:$(sha256sum a.qcow2 | cut -c1-64) &&
     larder -q image get oras://$registry/blob@$blob >out && test_cmp a.qcow2 "$(cat out)"
 '
+expect_success '... of a registry that fails when it takes the blob for a manifest' '
+    quirks "{\"rules\": [{\"match\": \"(GET|HEAD) .*/manifests/sha256:\", \"status\": 500}]}" &&
+    blob=sha256:$(sha256sum a.qcow2 | cut -c1-64) &&
+    LARDER_HOME=$PWD/another larder -q image get oras://$registry/blob@$blob >out && test_cmp a.qcow2 "$(cat out)" &&
+    expect_status 8 larder -q image get oras://$registry/blob@sha256:$(echo none | sha256sum | cut -c1-64) 2>err &&
+    expect_match "status 500" err &&
+    quirks "{}"
+'
 expect_success 'pinned: nothing is asked again' '
     forget_requests && larder -q image verify --fresh "$(larder --json image list |
         "$python" -c "import json, sys
