@@ -17,15 +17,17 @@ struct larder_net_options {
     const char *header_file;    /* request headers "Name: value" for entries that name no file of
                                    their own; sent to the source's origin only; NULL: none */
     const char *ca_file;        /* PEM of trusted authorities; NULL: the system's */
-    void *reserved[4];
+    const char *authfile;       /* credentials for images of registries; NULL: as
+                                   larder_registry_options.authfile */
+    void *reserved[3];
 };
 #define LARDER_NET_RETRIES 4
-#define LARDER_NET_OPTIONS_INIT                                                  \
-    {                                                                            \
-        sizeof(struct larder_net_options), 0, 0, LARDER_NET_RETRIES, NULL, NULL, \
-        {                                                                        \
-            NULL, NULL, NULL, NULL                                               \
-        }                                                                        \
+#define LARDER_NET_OPTIONS_INIT                                                        \
+    {                                                                                  \
+        sizeof(struct larder_net_options), 0, 0, LARDER_NET_RETRIES, NULL, NULL, NULL, \
+        {                                                                              \
+            NULL, NULL, NULL                                                           \
+        }                                                                              \
     }
 
 /* Keeps a copy of the options (strings too) in the handle. INVAL (a size of 0 or beyond ours with

@@ -244,6 +244,7 @@ static int set_net(struct cli *cli, struct larder_error *e)
     net.retries = (unsigned)config_number(config, CONFIG_net_retries);
     net.header_file = config_text(config, CONFIG_net_header_file);
     net.ca_file = config_text(config, CONFIG_net_ca_file);
+    net.authfile = config_text(config, CONFIG_registry_authfile);
     return larder_store_set_net(cli->store, &net, e);
 }
 

@@ -25,6 +25,7 @@ static void free_net(struct larder_net_options *net)
 {
     free((void *)(uintptr_t)net->header_file);
     free((void *)(uintptr_t)net->ca_file);
+    free((void *)(uintptr_t)net->authfile);
 }
 
 static void context_free(void *arg)
@@ -88,7 +89,10 @@ int larder_store_set_net(struct larder_store *store, const struct larder_net_opt
         return error_set(e, LARDER_INVAL, "network options: a timeout may not be negative");
     net.header_file = net.header_file ? strdup(net.header_file) : NULL;
     net.ca_file = net.ca_file ? strdup(net.ca_file) : NULL;
-    if ((options->header_file && !net.header_file) || (options->ca_file && !net.ca_file)) {
+    const char *authfile = net.authfile;
+    net.authfile = authfile ? strdup(authfile) : NULL;
+    if ((options->header_file && !net.header_file) || (options->ca_file && !net.ca_file) ||
+        (authfile && !net.authfile)) {
         free_net(&net);
         return error_nomem(e);
     }

@@ -13,7 +13,7 @@
 struct image_context {
     char **guest_dirs; /* absolute */
     size_t guest_dir_count;
-    bool is_missing_told; /* a guest directory that is not there was warned about */
+    bool is_missing_told;          /* a guest directory that is not there was warned about */
     struct larder_net_options net; /* strings owned here */
 };
 

@@ -29,6 +29,7 @@ static int open_registry(struct larder_store *store, struct ask *ask, struct lar
         return error_nomem(e);
     struct larder_registry_options options = LARDER_REGISTRY_OPTIONS_INIT;
     options.net = &context->net;
+    options.authfile = context->net.authfile;
     options.observer = store_observer(store);
     const struct remote_options remote = {.options = &options, .observer = store_observer(store)};
     return registry_open(&ask->reference, &remote, 0, &ask->registry, e);

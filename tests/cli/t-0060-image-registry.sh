@@ -117,6 +117,14 @@ expect_success 'a tag that moved to the same disk is no new image' '
     mv renamed.qcow2 a.qcow2 && forget_requests && larder -q image get same >two &&
     test_cmp one two && requests_are 0 "GET .*/blobs/"
 '
+expect_success 'a password of the file that registry.authfile names' '
+    push oras a.qcow2 private:1 >digest && quirks "{\"auth\": \"basic\"}" &&
+    larder -q image add private oras://$registry/private:1 &&
+    { larder -q image get private 2>err; test $? -ne 0; } && expect_match "larder login" err &&
+    printf secret | larder -q login --authfile a.json -u user --password-stdin "$registry" &&
+    LARDER_REGISTRY_AUTHFILE=$PWD/a.json larder -q image get private >out && test_cmp a.qcow2 "$(cat out)" &&
+    quirks "{}"
+'
 expect_success 'a manifest by digest' '
     digest=$(push oras a.qcow2 pinned:1) && push oras b.qcow2 pinned:1 &&
     larder -q image get oras://$registry/pinned@$digest >out && test_cmp a.qcow2 "$(cat out)"
