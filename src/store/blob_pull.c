@@ -9,7 +9,7 @@
 #include "store/blob_write.h"
 
 /* All buffers of a command: as many bytes as a client may have in memory. */
-#define TEAM_BYTES       ((size_t)2 * 1024 * 1024)
+#define TEAM_BYTES       ((size_t)3 * 1024 * 1024)
 #define TEAM_BUFFERS_MIN 6U
 #define BUFFER_BYTES_MIN ((size_t)64 * 1024)
 #define BUFFER_BYTES_MAX ((size_t)512 * 1024)
