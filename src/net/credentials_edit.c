@@ -6,9 +6,11 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "base/clock.h"
 #include "base/error.h"
 #include "base/fdio.h"
 #include "net/auth_token.h"
@@ -17,6 +19,10 @@
 
 /* What docker itself keeps its hub's credentials under. */
 #define DOCKER_HUB_KEY "https://index.docker.io/v1/"
+
+/* A change takes milliseconds; a process that was stopped in one keeps the lock. */
+#define LOCK_WAIT_NS (30 * NS_PER_S)
+#define LOCK_POLL_NS (5 * NS_PER_MS)
 
 static bool is_host_key(const char *key)
 {
@@ -94,23 +100,67 @@ static int real_path(const char *path, char **ret, struct larder_error *e)
     return 0;
 }
 
-static int write_text(const char *path, const struct buf *text, struct larder_error *e)
+/* *ret_real: the file's real path; *ret_dir: the directory it is in, which has to exist. */
+static int open_place(const char *path, char **ret_real, int *ret_dir, struct larder_error *e)
 {
     CLEANUP_FREE char *real = NULL;
     CLEANUP_FREE char *dir = NULL;
     int rc = real_path(path, &real, e);
     if (rc < 0)
         return rc;
-    char *slash = strrchr(real, '/');
+    const char *slash = strrchr(real, '/');
     dir = slash ? strndup(real, slash == real ? 1 : (size_t)(slash - real)) : strdup(".");
     if (!dir)
         return error_nomem(e);
     rc = path_make(dir, 0700, e);
     if (rc < 0)
         return rc;
-    CLEANUP_CLOSE int fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    int fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (fd < 0)
         return error_errno(e, errno, "directory %s", dir);
+    *ret_real = TAKE_PTR(real);
+    *ret_dir = fd;
+    return 0;
+}
+
+/*
+ * The directory is locked, not the file: the file is replaced, and another file would stay behind
+ * in a place that is not ours. Where directories can't be locked (NFS) there is no lock.
+ */
+static int lock_place(const char *path, int *ret_lock, struct larder_error *e)
+{
+    CLEANUP_FREE char *real = NULL;
+    CLEANUP_CLOSE int fd = -1;
+    int64_t begin_ns = clock_monotonic_ns();
+    int rc = open_place(path, &real, &fd, e);
+    if (rc < 0)
+        return rc;
+    while (flock(fd, LOCK_EX | LOCK_NB) < 0 && (errno == EWOULDBLOCK || errno == EINTR)) {
+        if (clock_monotonic_ns() - begin_ns > LOCK_WAIT_NS)
+            return error_set(e, LARDER_BUSY, "credentials file %s: locked by another process",
+                             path);
+        clock_sleep_ns(LOCK_POLL_NS);
+    }
+    *ret_lock = TAKE_FD(fd);
+    return 0;
+}
+
+/* Nobody else changes it until the lock is closed; what was read before may be old. */
+static int lock_and_read(const struct credential_file *file, int *ret_lock, struct json **ret,
+                         struct larder_error *e)
+{
+    int rc = lock_place(file->path, ret_lock, e);
+    return rc < 0 ? rc : credential_file_read(file, ret, e);
+}
+
+static int write_text(const char *path, const struct buf *text, struct larder_error *e)
+{
+    CLEANUP_FREE char *real = NULL;
+    CLEANUP_CLOSE int fd = -1;
+    int rc = open_place(path, &real, &fd, e);
+    if (rc < 0)
+        return rc;
+    const char *slash = strrchr(real, '/');
     return file_write_atomic(fd, slash ? slash + 1 : real, text->p, text->n, 0600, e);
 }
 
@@ -199,17 +249,20 @@ static const char *key_to_write(const struct credential_file *file, const struct
     return is_hub && !json_get(entries, key) ? credential_host(key) : key;
 }
 
-static int store_in_file(const struct credential_file *file, const struct json *doc,
-                         const char *key, const char *user, const char *password,
-                         struct larder_error *e)
+static int store_in_file(const struct credential_file *file, const char *key, const char *user,
+                         const char *password, struct larder_error *e)
 {
+    CLEANUP(credential_doc_freep) struct json *doc = NULL;
+    CLEANUP_CLOSE int lock = -1;
     struct json *entry = NULL;
     struct json *without = NULL;
     struct json *entries = NULL;
+    size_t n = 0;
+    int rc = lock_and_read(file, &lock, &doc, e);
     const struct json *old = credential_entries(file, doc);
     const char *name = key_to_write(file, old, key);
-    size_t n = 0;
-    int rc = make_entry(user, password, &entry, e);
+    if (rc == 0)
+        rc = make_entry(user, password, &entry, e);
     if (rc < 0)
         return rc;
     /* Other spellings of a host would still be found, with what they had. An exact one keeps its
@@ -247,7 +300,7 @@ int credentials_store(const struct credential_options *options, const char *key,
     } else if (rc == 0) {
         rc = copy_text(file->path, &where, e);
         if (rc == 0)
-            rc = store_in_file(file, doc, key, user, password, e);
+            rc = store_in_file(file, key, user, password, e);
     }
     credential_files_done(&files);
     if (rc == 0)
@@ -309,15 +362,19 @@ static int erase_from_helpers(struct eraser *eraser, const char *key, bool all, 
 /* *ret_n: how many entries there were. */
 static int erase_from_entries(const struct eraser *eraser, const char *key, bool all, size_t *ret_n)
 {
+    CLEANUP(credential_doc_freep) struct json *doc = NULL;
+    CLEANUP_CLOSE int lock = -1;
     struct json *entries = NULL;
     size_t n = 0;
     bool (*is_meant)(const char *, const char *) = all                ? is_any
                                                    : is_host_key(key) ? credential_key_is_host
                                                                       : is_same;
-    int rc = edit_object(credential_entries(eraser->file, eraser->doc), is_meant, key, NULL,
-                         &entries, &n, eraser->e);
+    int rc = lock_and_read(eraser->file, &lock, &doc, eraser->e);
+    if (rc == 0)
+        rc = edit_object(credential_entries(eraser->file, doc), is_meant, key, NULL, &entries, &n,
+                         eraser->e);
     if (rc == 0 && n)
-        rc = write_entries(eraser->file, eraser->doc, entries, eraser->e);
+        rc = write_entries(eraser->file, doc, entries, eraser->e);
     json_free(entries);
     if (rc == 0)
         *ret_n = n;
