@@ -10,6 +10,7 @@
 #include <sys/types.h>
 
 #include <larder/error.h>
+#include <larder/observer.h>
 
 #define BOOT_ID_BYTES 37
 
@@ -46,6 +47,8 @@ struct slice;
 int process_run(const char *const argv[], int64_t timeout_ms, struct buf *out, struct buf *err,
                 int *ret_status, struct larder_error *e);
 /* The same with input on its stdin and in a process group of its own, all of which is killed then:
- * what such a program started may hold on to our pipes, or to a terminal. */
+ * what such a program started may hold on to our pipes, or to a terminal. CANCELED when the
+ * observer (NULL: none) says so. */
 int process_run_input(const char *const argv[], struct slice input, int64_t timeout_ms,
-                      struct buf *out, struct buf *err, int *ret_status, struct larder_error *e);
+                      const struct larder_observer *observer, struct buf *out, struct buf *err,
+                      int *ret_status, struct larder_error *e);

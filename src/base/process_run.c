@@ -23,6 +23,8 @@
 #define READ_BYTES 4096
 /* How often a child is looked at where the kernel gives no pidfd. */
 #define TICK_MS 20
+/* How soon a cancel is noticed. */
+#define CANCEL_MS 100
 /* Reads in a row: more than a pipe holds (64 KiB), but the time limit must get its turn. */
 #define DRAIN_READS 32
 
@@ -163,13 +165,19 @@ struct child {
     pid_t pid;
     bool is_group; /* of its own */
     int pidfd;     /* -1: the kernel has none */
+    const struct larder_observer *observer;
     struct pipe_ends out;
     struct pipe_ends err;
 };
 
+static bool is_canceled(const struct larder_observer *o)
+{
+    return o && o->is_canceled && o->is_canceled(o->arg);
+}
+
 static int poll_ms(const struct child *c, int64_t deadline_ns)
 {
-    int64_t ms = INT32_MAX;
+    int64_t ms = c->observer ? CANCEL_MS : INT32_MAX;
 
     if (deadline_ns)
         ms = (deadline_ns - clock_monotonic_ns()) / NS_PER_MS + 1;
@@ -205,6 +213,8 @@ static int attend(struct child *c, int64_t timeout_ms, struct buf *out, struct b
         drain(&c->err.read, err, true);
         if (rc == 0 && ((out && buf_failed(out, e) < 0) || (err && buf_failed(err, e) < 0)))
             rc = error_context(e, "output of program %s", c->name);
+        else if (rc == 0 && got == 0 && is_canceled(c->observer))
+            rc = error_set(e, LARDER_CANCELED, "canceled");
         else if (rc == 0 && got == 0 && deadline_ns && clock_monotonic_ns() >= deadline_ns)
             rc = error_set(e, LARDER_IO, "program %s: still running after %lld ms, killed", c->name,
                            (long long)timeout_ms);
@@ -222,10 +232,11 @@ static int attend(struct child *c, int64_t timeout_ms, struct buf *out, struct b
     return rc;
 }
 
-static int run(const char *const argv[], int in, int64_t timeout_ms, struct buf *out,
-               struct buf *err, int *ret_status, struct larder_error *e)
+static int run(const char *const argv[], int in, int64_t timeout_ms,
+               const struct larder_observer *observer, struct buf *out, struct buf *err,
+               int *ret_status, struct larder_error *e)
 {
-    struct child c = {argv[0], -1, in >= 0, -1, {-1, -1}, {-1, -1}};
+    struct child c = {argv[0], -1, in >= 0, -1, observer, {-1, -1}, {-1, -1}};
     int rc;
 
     if (pipe_make(&c.out) < 0 || pipe_make(&c.err) < 0) {
@@ -251,17 +262,18 @@ out:
 int process_run(const char *const argv[], int64_t timeout_ms, struct buf *out, struct buf *err,
                 int *ret_status, struct larder_error *e)
 {
-    return run(argv, -1, timeout_ms, out, err, ret_status, e);
+    return run(argv, -1, timeout_ms, NULL, out, err, ret_status, e);
 }
 
 /* A file of memory, not a pipe: nobody has to write while the program reads, and one that reads
  * nothing does not end us by SIGPIPE. */
 int process_run_input(const char *const argv[], struct slice input, int64_t timeout_ms,
-                      struct buf *out, struct buf *err, int *ret_status, struct larder_error *e)
+                      const struct larder_observer *observer, struct buf *out, struct buf *err,
+                      int *ret_status, struct larder_error *e)
 {
     CLEANUP_CLOSE int in = memfd_create("input", MFD_CLOEXEC);
 
     if (in < 0 || above_stdio(&in) < 0 || fd_pwrite_full(in, input.p, input.n, 0) < 0)
         return error_errno(e, errno, "input of program %s", argv[0]);
-    return run(argv, in, timeout_ms, out, err, ret_status, e);
+    return run(argv, in, timeout_ms, observer, out, err, ret_status, e);
 }

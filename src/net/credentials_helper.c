@@ -26,6 +26,7 @@
 struct helper {
     char *program;
     int64_t timeout_ms;
+    const struct larder_observer *observer;
     struct buf out; /* wiped */
     struct buf err;
 };
@@ -36,6 +37,7 @@ static int helper_init(struct helper *h, const struct credential_options *option
     int64_t timeout_ns =
         options->helper_timeout_ns > 0 ? options->helper_timeout_ns : HELPER_TIMEOUT_NS;
     *h = (struct helper){.timeout_ms = (timeout_ns + NS_PER_MS - 1) / NS_PER_MS,
+                         .observer = options->observer,
                          .out = BUF_INIT(HELPER_OUTPUT_MAX_BYTES),
                          .err = BUF_INIT(HELPER_ERRORS_MAX_BYTES)};
     /* With a slash it would be a path, and not one of docker's programs. */
@@ -110,9 +112,12 @@ static int helper_run(struct helper *h, const char *action, struct slice input, 
     const char *const argv[] = {h->program, action, NULL};
     struct larder_error why = LARDER_ERROR_INIT;
     int status = 0;
-    int rc = process_run_input(argv, input, h->timeout_ms, &h->out, &h->err, &status, &why);
+    int rc =
+        process_run_input(argv, input, h->timeout_ms, h->observer, &h->out, &h->err, &status, &why);
     if (rc == -LARDER_NOMEM)
         return error_nomem(e);
+    if (rc == -LARDER_CANCELED)
+        return error_set(e, LARDER_CANCELED, "canceled");
     if (rc < 0) {
         rc = error_set(e, LARDER_UNREACHABLE, "credential helper: %s", why.msg);
         if (why.code == LARDER_NOENT)

@@ -147,13 +147,14 @@ static void input_and_group(void **state __attribute__((unused)))
     int status = -1;
 
     assert_int_equal(
-        process_run_input(argv, SLICE_LIT("abcdef\n"), 10000, &out, NULL, &status, NULL), 0);
+        process_run_input(argv, SLICE_LIT("abcdef\n"), 10000, NULL, &out, NULL, &status, NULL), 0);
     assert_string_equal(out.p, "abc<def>\n");
-    assert_int_equal(process_run_input(deaf, SLICE_LIT("x"), 10000, NULL, NULL, &status, NULL), 0);
+    assert_int_equal(
+        process_run_input(deaf, SLICE_LIT("x"), 10000, NULL, NULL, NULL, &status, NULL), 0);
     assert_int_equal(status, 0);
 
     buf_reset(&out);
-    assert_int_equal(process_run_input(family, SLICE_LIT(""), 300, &out, NULL, &status, &e),
+    assert_int_equal(process_run_input(family, SLICE_LIT(""), 300, NULL, &out, NULL, &status, &e),
                      -LARDER_IO);
     pid_t grandchild = (pid_t)atoi(out.p);
     assert_true(grandchild > 1);
