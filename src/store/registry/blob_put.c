@@ -180,6 +180,10 @@ static int post_whole(struct upload *u, struct larder_error *e)
     int result = is_stored ? 1 : 0;
     if (rc == 0 && status == 202 && upload_take_session(u, &c, NULL) == 0)
         u->is_doubtful = true; /* it might have kept the body */
+    /* The answer was lost, or is of a proxy that gave up: the blob may be stored all the same. */
+    if ((rc == -LARDER_UNREACHABLE || (rc == 0 && status >= 500)) &&
+        registry_blob_has(&u->r->store, u->blob, NULL) == 1)
+        result = 1;
     if (rc == -LARDER_CANCELED || rc == -LARDER_NOMEM)
         result = rc;
     if (result < 0 && e)
