@@ -1,9 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include <larder/digest.h>
 
+#include <pthread.h>
 #include <string.h>
+#include <sys/random.h>
 
+#include "base/clock.h"
 #include "base/error.h"
+#include "base/hash.h"
 #include "base/mem.h"
 #include "base/slice.h"
 #include "base/text.h"
@@ -123,4 +127,29 @@ bool larder_digest_equal(const struct larder_digest *a, const struct larder_dige
     size_t n = larder_digest_size(a->alg);
 
     return n > 0 && a->alg == b->alg && memcmp(a->bytes, b->bytes, n) == 0;
+}
+
+static uint64_t spread_seed;
+
+static void make_seed(void)
+{
+    if (getrandom(&spread_seed, sizeof(spread_seed), GRND_NONBLOCK) != (ssize_t)sizeof(spread_seed))
+        spread_seed = (uint64_t)clock_realtime_ns();
+}
+
+uint64_t digest_spread(const struct larder_digest *digest)
+{
+    static pthread_once_t once = PTHREAD_ONCE_INIT;
+    size_t n = larder_digest_size(digest->alg);
+    uint64_t sum, word;
+
+    pthread_once(&once, make_seed);
+    sum = spread_seed;
+    for (size_t i = 0; i + sizeof(word) <= n; i += sizeof(word)) {
+        memcpy(&word, digest->bytes + i, sizeof(word));
+        /* The multiplier and the shift are those of splitmix64. */
+        sum = (sum ^ word) * 0xbf58476d1ce4e5b9ULL;
+        sum ^= sum >> 31;
+    }
+    return sum;
 }

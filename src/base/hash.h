@@ -38,3 +38,9 @@ uint64_t hash_bytes(const struct hash *h); /* fed so far */
 
 int hash_of(enum larder_digest_alg alg, const void *data, size_t n, struct larder_digest *ret,
             struct larder_error *e);
+
+/*
+ * Where a digest goes in a hash table, other in each process. Digests are not random to who looks
+ * something up: manifests name what they like, and could fill one bucket.
+ */
+uint64_t digest_spread(const struct larder_digest *digest);

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "base/error.h"
+#include "base/hash.h"
 #include "oci/manifest.h"
 
 /* Of all manifests that wait for their blobs; what is above is read again when its turn comes. */
@@ -62,13 +63,9 @@ void copy_plan_done(struct copy_plan *plan)
     memset(plan, 0, sizeof(*plan));
 }
 
-/* A digest is as good as random: any of its bytes do. */
 static size_t bucket_of(const struct copy_plan *plan, const struct larder_digest *digest)
 {
-    uint64_t bits;
-
-    memcpy(&bits, digest->bytes, sizeof(bits));
-    return (size_t)bits & (plan->n_buckets - 1);
+    return (size_t)digest_spread(digest) & (plan->n_buckets - 1);
 }
 
 static void plan_grow(struct copy_plan *plan)

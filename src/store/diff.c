@@ -7,6 +7,7 @@
 
 #include "base/buf.h"
 #include "base/error.h"
+#include "base/hash.h"
 #include "base/mem.h"
 #include "oci/manifest.h"
 #include "oci/platform.h"
@@ -16,6 +17,14 @@
 #define PLATFORM_BYTES 256U
 /* Of both images together; some 300 bytes each. */
 #define DIFF_BLOBS_MAX 200000U
+
+/* Digests, each once. Indexes that repeat their members would be read as often as there are ways to
+ * them. */
+struct seen {
+    struct larder_digest *slots; /* alg NONE: free */
+    size_t n_slots;
+    size_t count;
+};
 
 struct diff_call {
     struct larder_store *handle;
@@ -28,15 +37,15 @@ struct diff_call {
     enum larder_diff_side side; /* whose blobs are being added */
     struct place *place;
     char *platform_now; /* of the image being read; NULL */
+    struct seen seen;   /* manifests of this side */
 };
 
 /* --- the set --- */
 
 static size_t slot_of(const struct diff_call *d, const struct larder_digest *digest)
 {
-    uint64_t at;
+    uint64_t at = digest_spread(digest);
 
-    memcpy(&at, digest->bytes, sizeof(at));
     for (at &= d->n_slots - 1; d->slots[at]; at = (at + 1) & (d->n_slots - 1)) {
         if (larder_digest_equal(&d->diff.blobs[d->slots[at] - 1].digest, digest))
             break;
@@ -96,6 +105,47 @@ static int add_blob(struct diff_call *d, const struct oci_descriptor *what, bool
 
 /* --- reading an image --- */
 
+static void seen_done(struct seen *seen)
+{
+    free(seen->slots);
+    *seen = (struct seen){0};
+}
+
+static struct larder_digest *seen_slot(const struct seen *seen, const struct larder_digest *digest)
+{
+    size_t at = (size_t)digest_spread(digest) & (seen->n_slots - 1);
+
+    while (seen->slots[at].alg != LARDER_DIGEST_NONE &&
+           !larder_digest_equal(&seen->slots[at], digest))
+        at = (at + 1) & (seen->n_slots - 1);
+    return &seen->slots[at];
+}
+
+/* 1: it was there already. */
+static int seen_add(struct seen *seen, const struct larder_digest *digest, struct larder_error *e)
+{
+    struct larder_digest *slot;
+
+    if (seen->count * 2 >= seen->n_slots) {
+        struct seen bigger = {NULL, seen->n_slots ? seen->n_slots * 4 : 64, seen->count};
+        bigger.slots = calloc(bigger.n_slots, sizeof(*bigger.slots));
+        if (!bigger.slots)
+            return error_nomem(e);
+        for (size_t i = 0; i < seen->n_slots; i++) {
+            if (seen->slots[i].alg != LARDER_DIGEST_NONE)
+                *seen_slot(&bigger, &seen->slots[i]) = seen->slots[i];
+        }
+        free(seen->slots);
+        *seen = bigger;
+    }
+    slot = seen_slot(seen, digest);
+    if (slot->alg != LARDER_DIGEST_NONE)
+        return 1;
+    *slot = *digest;
+    seen->count++;
+    return 0;
+}
+
 static int add_manifest(struct diff_call *d, const struct store_descriptor *what,
                         const struct buf *bytes, unsigned depth, struct larder_error *e);
 
@@ -111,6 +161,9 @@ static int add_member(struct diff_call *d, const struct oci_descriptor *member, 
 
     if (!media_type_is_index(member->media_type) && !media_type_is_manifest(member->media_type))
         return add_blob(d, member, false, e);
+    rc = seen_add(&d->seen, &member->digest, e);
+    if (rc != 0)
+        return rc < 0 ? rc : 0;
     if (member->has_platform) {
         oci_platform_format(&member->platform, &platform);
         d->platform_now = platform.p;
@@ -169,6 +222,7 @@ static int add_side(struct diff_call *d, struct place *place, enum larder_diff_s
         }
     }
     buf_done(&bytes);
+    seen_done(&d->seen);
     return rc < 0 ? rc : 0;
 }
 

@@ -6,6 +6,7 @@
 #include <sys/stat.h>
 
 #include "base/error.h"
+#include "base/hash.h"
 #include "oci/manifest.h"
 #include "store/dir/blob.h"
 #include "store/dir/quarantine.h"
@@ -70,9 +71,7 @@ void reach_reset(struct reach *reach)
 
 static size_t slot_of(const struct reach *reach, const struct larder_digest *digest)
 {
-    size_t at;
-    memcpy(&at, digest->bytes, sizeof(at));
-    at &= reach->n_slots - 1;
+    size_t at = (size_t)digest_spread(digest) & (reach->n_slots - 1);
     while (reach->slots[at] &&
            !larder_digest_equal(&reach->nodes[reach->slots[at] - 1].digest, digest))
         at = (at + 1) & (reach->n_slots - 1);

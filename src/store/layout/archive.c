@@ -8,6 +8,7 @@
 
 #include "archive/tar.h"
 #include "base/error.h"
+#include "base/hash.h"
 #include "base/fdio.h"
 #include "store/layout/archive_private.h"
 #include "store/layout/referrers.h"
@@ -19,8 +20,7 @@
 
 static struct place *slot_of(const struct places *places, const struct larder_digest *digest)
 {
-    size_t at;
-    memcpy(&at, digest->bytes, sizeof(at));
+    size_t at = (size_t)digest_spread(digest);
     for (at &= places->n_slots - 1;; at = (at + 1) & (places->n_slots - 1)) {
         struct place *place = &places->slots[at];
         if (place->state == PLACE_NONE || larder_digest_equal(&place->digest, digest))
