@@ -16,6 +16,9 @@
 #define CONFIG_BYTES_MAX (8UL * 1024 * 1024)
 #define LISTED_BYTES_MAX 300U /* of platforms in a message */
 #define PLATFORM_BYTES   256U
+/* Indexes without a platform that are looked into: who repeats them at each level makes a tree that
+ * nobody gets to the end of. */
+#define INSIDE_MAX 64
 
 static int none_there(const struct store *from, const struct oci_manifest *index,
                       const struct oci_platform *wanted, struct larder_error *e)
@@ -93,49 +96,66 @@ static int check_image(struct store *from, const struct oci_manifest *image,
     return rc < 0 ? rc : 0;
 }
 
-static int choose_one(struct store *from, const struct oci_platform *wanted, unsigned depth,
-                      struct store_descriptor *root, struct buf *bytes, struct larder_error *e);
+/* Where a choice is. */
+struct choice {
+    struct store *from;
+    const struct oci_platform *wanted;
+    unsigned depth;
+    unsigned n_inside; /* looked into so far */
+};
+
+static int choose_one(struct choice *c, struct store_descriptor *root, struct buf *bytes,
+                      struct larder_error *e);
 
 /* Indexes in the index that say no platform may have it inside. */
-static int choose_inside(struct store *from, const struct oci_manifest *index,
-                         const struct oci_platform *wanted, unsigned depth,
+static int choose_inside(struct choice *c, const struct oci_manifest *index,
                          struct store_descriptor *root, struct buf *bytes, struct larder_error *e)
 {
+    struct store *from = c->from;
     for (size_t i = 0; i < index->n_manifests; i++) {
         const struct oci_descriptor *member = &index->manifests[i];
         if (member->has_platform || !media_type_is_index(member->media_type))
             continue;
+        if (c->n_inside++ >= INSIDE_MAX)
+            return error_set(e, LARDER_LIMIT, "%s: more than %d indexes in indexes", from->name,
+                             INSIDE_MAX);
         buf_reset(bytes);
         int rc = from->ops->manifest_get(from, NULL, &member->digest, bytes, root, e);
+        c->depth++;
         if (rc >= 0)
-            rc = choose_one(from, wanted, depth + 1, root, bytes, e);
+            rc = choose_one(c, root, bytes, e);
+        c->depth--;
         if (rc != -LARDER_NOENT)
             return rc;
     }
-    return none_there(from, index, wanted, e);
+    return none_there(from, index, c->wanted, e);
 }
 
-static int choose_one(struct store *from, const struct oci_platform *wanted, unsigned depth,
-                      struct store_descriptor *root, struct buf *bytes, struct larder_error *e)
+static int choose_one(struct choice *c, struct store_descriptor *root, struct buf *bytes,
+                      struct larder_error *e)
 {
+    struct store *from = c->from;
     CLEANUP(oci_manifest_freep) struct oci_manifest *m = NULL;
     ssize_t best;
     int rc;
 
-    if (depth > OCI_INDEX_DEPTH_MAX)
+    if (c->depth > OCI_INDEX_DEPTH_MAX)
         return error_set(e, LARDER_LIMIT, "%s: indexes in indexes, more than %d deep", from->name,
                          OCI_INDEX_DEPTH_MAX);
     rc = oci_manifest_parse(buf_slice(bytes), root->media_type, &m, e);
     if (rc < 0)
         return rc;
     if (m->kind == OCI_KIND_IMAGE)
-        return depth == 0 ? check_image(from, m, wanted, e) : 0;
-    best = best_member(m, wanted);
+        return c->depth == 0 ? check_image(from, m, c->wanted, e) : 0;
+    best = best_member(m, c->wanted);
     if (best < 0)
-        return choose_inside(from, m, wanted, depth, root, bytes, e);
+        return choose_inside(c, m, root, bytes, e);
     buf_reset(bytes);
     rc = from->ops->manifest_get(from, NULL, &m->manifests[best].digest, bytes, root, e);
-    return rc < 0 ? rc : choose_one(from, wanted, depth + 1, root, bytes, e);
+    c->depth++;
+    rc = rc < 0 ? rc : choose_one(c, root, bytes, e);
+    c->depth--;
+    return rc;
 }
 
 /* --- several --- */
@@ -202,8 +222,10 @@ int platform_choose(struct store *from, const struct oci_platform *wanted, size_
 
     if (n == 0)
         return 0;
-    if (n == 1)
-        return choose_one(from, wanted, 0, root, bytes, e);
+    if (n == 1) {
+        struct choice choice = {.from = from, .wanted = wanted};
+        return choose_one(&choice, root, bytes, e);
+    }
     rc = oci_manifest_parse(buf_slice(bytes), root->media_type, &m, e);
     if (rc < 0)
         return rc;
