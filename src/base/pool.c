@@ -155,7 +155,7 @@ int pool_run(const struct pool_job *job, struct larder_error *e)
         pthread_mutex_unlock(&p.lock);
     }
     if (n == 0) {
-        p.result = error_errno(&p.error, failed, "starting a thread");
+        p.result = error_errno_code(&p.error, LARDER_NOMEM, failed, "cannot start a thread");
     } else {
         pool_watch(&p);
         for (unsigned i = 0; i < n; i++)

@@ -264,7 +264,7 @@ static int feeder_start(struct stream *s, uint64_t offset, struct larder_error *
     atomic_store(&s->is_stopped, false);
     rc = pool_thread(&s->thread, feeder_main, s);
     if (rc != 0)
-        return error_errno(e, rc, "starting a thread");
+        return error_errno_code(e, LARDER_NOMEM, rc, "cannot start a thread");
     s->has_thread = true;
     return 0;
 }
