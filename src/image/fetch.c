@@ -471,6 +471,33 @@ int fetch_publish(struct fetch_run *run, int *ret_gc_lock, struct larder_error *
     return 0;
 }
 
+/* 1: the blob is here and good, as *ret_st has it. One whose file says nothing (its writer was
+ * killed before it could record what it wrote, or it is seconds old) is read: that is less than to
+ * fetch it. */
+static int is_here(struct larder_store *store, const struct larder_digest *digest,
+                   struct stat *ret_st, struct larder_error *e)
+{
+    struct larder_error why = LARDER_ERROR_INIT;
+    struct larder_digest actual = {0};
+    enum blob_state state = BLOB_MISSING;
+    int r = blob_check(store, digest, &state, ret_st, NULL, e);
+    if (r < 0 || state != BLOB_UNSURE)
+        return r < 0 ? r : state == BLOB_GOOD;
+    r = blob_hash(store, digest, true, &actual, &why);
+    if (r == -LARDER_NOMEM || r == -LARDER_CANCELED) {
+        if (e)
+            *e = why;
+        return r;
+    }
+    return r == 0;
+}
+
+static bool is_same_file(const struct stat *a, const struct stat *b)
+{
+    return a->st_dev == b->st_dev && a->st_ino == b->st_ino && a->st_size == b->st_size &&
+           a->st_mtim.tv_sec == b->st_mtim.tv_sec && a->st_mtim.tv_nsec == b->st_mtim.tv_nsec;
+}
+
 /*
  * The published bytes may be here already (another entry, an adopted file): then nothing is
  * fetched. Only when they are not to be unpacked, since sums name the source's bytes.
@@ -481,20 +508,21 @@ int fetch_take_existing(struct fetch_run *run, int *ret_gc_lock, struct larder_e
     struct image_entry *entry = run->entry;
     struct image_probe probe = {0};
     enum blob_state state = BLOB_MISSING;
-    struct stat st;
+    struct stat seen, st;
     CLEANUP_CLOSE int fd = -1;
     CLEANUP_CLOSE int lock = -1;
     if (digest->alg == LARDER_DIGEST_NONE || may_unpack(entry))
         return 0;
-    int r = blob_check(run->store, digest, &state, &st, NULL, e);
-    if (r < 0 || state != BLOB_GOOD)
+    int r = is_here(run->store, digest, &seen, e);
+    if (r != 1)
         return r;
     r = keep_evidence(run, e);
     if (r == 0)
         r = store_lock(run->store, "gc", false, true, &lock, e);
     if (r == 0)
         r = blob_check(run->store, digest, &state, &st, NULL, e);
-    if (r < 0 || state != BLOB_GOOD) /* gone or touched a moment ago: fetch */
+    bool is_good = state == BLOB_GOOD || (state == BLOB_UNSURE && is_same_file(&seen, &st));
+    if (r < 0 || !is_good) /* gone or touched a moment ago: fetch */
         return r;
     /* Not larder_blob_open: should the file change right now, that would wait for locks/gc, which
      * is ours already. */

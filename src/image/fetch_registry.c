@@ -119,10 +119,13 @@ static enum unpack_format detect(int fd)
 
 struct plain_sink {
     struct sparse_writer file;
+    uint64_t max_bytes;
 };
 static int plain_write(void *arg, const void *data, size_t n, struct larder_error *e)
 {
     struct plain_sink *sink = arg;
+    if (n > sink->max_bytes - sink->file.offset)
+        return error_set(e, LARDER_NOSPACE, "unpacks to more than the disk has room for");
     return sparse_write(&sink->file, data, n, e);
 }
 
@@ -140,8 +143,10 @@ static int open_tar(struct fetch_run *run, int blob, struct temp_file *temp, int
     int r = temp_open(run->store, temp, e);
     if (r < 0)
         return r;
-    struct plain_sink sink = {{temp->fd, 0}};
-    r = copy_range(blob, 0, (uint64_t)st.st_size, format, plain_write, &sink, e);
+    struct plain_sink sink = {{temp->fd, 0}, 0};
+    r = disk_free(temp->fd, &sink.max_bytes, e);
+    if (r == 0)
+        r = copy_range(blob, 0, (uint64_t)st.st_size, format, plain_write, &sink, e);
     if (r == 0)
         r = sparse_finish(&sink.file, e);
     *ret_fd = temp->fd;
