@@ -50,7 +50,7 @@ int cli_caught_signal(void)
  * The first INT, TERM or HUP asks the running call to stop, which leaves resumable downloads in
  * order; the second kills (SA_RESETHAND). No SA_RESTART: waiting ends, too. What was ignored on
  * entry (nohup) stays so. SIGPIPE is ignored since a server may close a connection; out_finish()
- * takes care of our own output.
+ * takes care of our own output. SIGXFSZ is, so that a file that gets too large is an error (EFBIG).
  */
 static void set_signals(struct cli *cli)
 {
@@ -65,6 +65,8 @@ static void set_signals(struct cli *cli)
     }
     cli->is_pipe_ignored = sigaction(SIGPIPE, NULL, &old) == 0 && old.sa_handler == SIG_IGN;
     signal(SIGPIPE, SIG_IGN);
+    cli->is_size_ignored = sigaction(SIGXFSZ, NULL, &old) == 0 && old.sa_handler == SIG_IGN;
+    signal(SIGXFSZ, SIG_IGN);
 }
 
 /* ---- messages ---- */

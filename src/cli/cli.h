@@ -34,6 +34,7 @@ struct cli {
     struct config config;
     bool has_config;
     bool is_pipe_ignored; /* SIGPIPE was, when we were started */
+    bool is_size_ignored; /* SIGXFSZ was */
     struct larder_store *store;
     struct larder_observer observer;
     struct progress progress;

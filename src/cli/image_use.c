@@ -69,7 +69,8 @@ static int set_environment(const struct larder_image_result *image)
 }
 
 /* In the child: waits for the lease, then becomes CMD. */
-_Noreturn static void become(int go_fd, char **argv, const sigset_t *old_mask, bool is_pipe_ignored)
+_Noreturn static void become(int go_fd, char **argv, const sigset_t *old_mask,
+                             const struct cli *cli)
 {
     static const int handled[] = {SIGINT, SIGTERM, SIGHUP};
     struct sigaction action;
@@ -85,7 +86,8 @@ _Noreturn static void become(int go_fd, char **argv, const sigset_t *old_mask, b
         if (sigaction(handled[i], NULL, &action) == 0 && action.sa_handler != SIG_IGN)
             signal(handled[i], SIG_DFL);
     }
-    signal(SIGPIPE, is_pipe_ignored ? SIG_IGN : SIG_DFL);
+    signal(SIGPIPE, cli->is_pipe_ignored ? SIG_IGN : SIG_DFL);
+    signal(SIGXFSZ, cli->is_size_ignored ? SIG_IGN : SIG_DFL);
     sigprocmask(SIG_SETMASK, old_mask, NULL);
     execvp(argv[0], argv);
     status = errno == ENOENT ? EXIT_NOT_FOUND : EXIT_NOT_EXECUTABLE;
@@ -112,7 +114,7 @@ static int child_start(struct cli *cli, struct use_child *child, char **argv,
     }
     if (pid == 0) {
         close(fds[1]);
-        become(fds[0], argv, old_mask, cli->is_pipe_ignored);
+        become(fds[0], argv, old_mask, cli);
     }
     close(fds[0]);
     child->pid = pid;

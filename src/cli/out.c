@@ -67,6 +67,29 @@ void doc_array(struct doc *doc, const char *key)
     doc_open(doc, key, json_new_array());
 }
 
+/*
+ * JSON's writer leaves DEL and C1 as they are (U+009B begins a terminal sequence as ESC [ does);
+ * the same string, spelled so that a terminal does nothing. They occur in strings only.
+ */
+static void write_json(struct slice text)
+{
+    size_t done = 0;
+
+    for (size_t i = 0; i < text.n; i++) {
+        unsigned char c = (unsigned char)text.p[i];
+        unsigned char next = i + 1 < text.n ? (unsigned char)text.p[i + 1] : 0;
+        size_t n = c == 0x7f ? 1 : c == 0xc2 && next >= 0x80 && next < 0xa0 ? 2 : 0;
+
+        if (n == 0)
+            continue;
+        fwrite(text.p + done, 1, i - done, stdout);
+        fprintf(stdout, "\\u%04X", n == 2 ? next : c);
+        done = i + n;
+        i = done - 1;
+    }
+    fwrite(text.p + done, 1, text.n - done, stdout);
+}
+
 int out_json(const struct json *node)
 {
     struct buf text = BUF_INIT(DOC_BYTES_MAX);
@@ -74,7 +97,7 @@ int out_json(const struct json *node)
 
     doc_begun = true;
     if (rc == 0)
-        fwrite(text.p, 1, text.n, stdout);
+        write_json(buf_slice(&text));
     buf_done(&text);
     return rc;
 }
