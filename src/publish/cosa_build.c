@@ -168,12 +168,25 @@ static int read_sha256(const struct ordered *image, const char *what, struct lar
     return r;
 }
 
-/* Of an image's file, "builds/ID/ARCH/FILE"; NULL without memory or name. */
+/* A file of the build: what is pushed must not come from anywhere else. */
+static bool is_file_name(const char *name)
+{
+    if (!name || !*name || *name == '/')
+        return false;
+    for (const char *p = name; p; p = strchr(p, '/')) {
+        p += *p == '/';
+        if (strncmp(p, "..", 2) == 0 && (p[2] == '/' || !p[2]))
+            return false;
+    }
+    return true;
+}
+
+/* Of an image's file, "builds/ID/ARCH/FILE"; NULL without memory or a usable name. */
 static char *file_of(const struct cosa_arch *arch, const struct ordered *image)
 {
     const char *name = ordered_get_text(image, "path");
     char *path;
-    if (!name || !*name || asprintf(&path, "%s/%s", arch->path, name) < 0)
+    if (!is_file_name(name) || asprintf(&path, "%s/%s", arch->path, name) < 0)
         return NULL;
     return path;
 }
@@ -188,7 +201,7 @@ static int read_artifact(const struct cosa_query *query, struct cosa_arch *arch,
     if (!image || image->kind != ORDERED_OBJECT || image->n_items == 0)
         return 0;
     const char *name = ordered_get_text(image, "path");
-    if (!name || !*name)
+    if (!is_file_name(name))
         return error_set(e, LARDER_INVAL, "images.%s: no usable path", query->artifact);
     arch->file = file_of(arch, image);
     if (!arch->file)
