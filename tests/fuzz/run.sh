@@ -95,6 +95,15 @@ make_seeds() {
             fi
         done
         ;;
+    tar)
+        mkdir "$work/tree" "$work/tree/sub" && echo text >"$work/tree/sub/file" &&
+            truncate -s 100K "$work/tree/sparse" && echo x >>"$work/tree/sparse" &&
+            ln "$work/tree/sub/file" "$work/tree/link" && ln -s link "$work/tree/symlink" &&
+            name=$(printf '%0150d' 0) && echo long >"$work/tree/$name"
+        for kind in v7 ustar pax gnu; do
+            tar -C "$work/tree" -b 1 -S -H $kind -cf "$2/$kind" . 2>/dev/null
+        done
+        ;;
     format)
         qcow2_image 3 0 >"$2/qcow2"
         for magic in 'QED\0000' 'COWD' 'vhdxfile' 'LUKS\0272\0276' '\0037\0213' 'BZh9' \
