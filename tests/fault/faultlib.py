@@ -146,6 +146,7 @@ class Box:
         self.corrupt = set()  # digests whose blobs were damaged on purpose
         self.is_held = False  # an overlay needs the path: damaged bytes stay there, marked
         self.notes = {}
+        self.stdin = b""  # of each command
 
     def __enter__(self):
         return self
@@ -158,7 +159,7 @@ class Box:
 
     def run(self, argv, shown, env=None):
         try:
-            done = subprocess.run(argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+            done = subprocess.run(argv, input=self.stdin, stdout=subprocess.PIPE,
                                   stderr=subprocess.PIPE, env={**self.env, **(env or {})},
                                   cwd=self.path, timeout=SECONDS, check=False)
         except subprocess.TimeoutExpired:

@@ -63,12 +63,14 @@ enum call_class {
     CLASS_LOCK = 1u << 9,
     CLASS_CLONE = 1u << 10, /* reflink */
     CLASS_ALL = (1u << 11) - 1,
-    CLASS_NET = 1u << 11, /* only by its name: a connection made, something sent */
+    CLASS_NET = 1u << 11,  /* only by its name: a connection made, something sent */
+    CLASS_RECV = 1u << 12, /* only by its name: something received */
     CLASS_NEEDS_SPACE =
         CLASS_OPEN | CLASS_WRITE | CLASS_LINK | CLASS_RENAME | CLASS_MKDIR | CLASS_CLONE,
 };
-static const char *const class_names[] = {"open",  "write",    "sync", "link", "rename", "unlink",
-                                          "mkdir", "truncate", "mode", "lock", "clone",  "net"};
+static const char *const class_names[] = {"open",   "write", "sync",     "link", "rename",
+                                          "unlink", "mkdir", "truncate", "mode", "lock",
+                                          "clone",  "net",   "recv"};
 
 /* What a call works on, for the report: argument numbers, -1 for none. */
 struct call {
@@ -107,9 +109,12 @@ static const struct call calls[] = {
     {SYS_flock, "flock", CLASS_LOCK, -1, 0, -1},
     {SYS_fcntl, "fcntl", CLASS_LOCK, -1, 0, -1},
     {SYS_ioctl, "ioctl", CLASS_CLONE, -1, 0, -1},
+    {SYS_socket, "socket", CLASS_NET, -1, -1, -1},
     {SYS_connect, "connect", CLASS_NET, -1, 0, -1},
     {SYS_sendto, "sendto", CLASS_NET, -1, 0, -1},
     {SYS_sendmsg, "sendmsg", CLASS_NET, -1, 0, -1},
+    {SYS_recvfrom, "recvfrom", CLASS_RECV, -1, 0, -1},
+    {SYS_recvmsg, "recvmsg", CLASS_RECV, -1, 0, -1},
 #ifdef SYS_open
     {SYS_open, "open", CLASS_OPEN, 1, -1, 0},
     {SYS_link, "link", CLASS_LINK, -1, -1, 1},
@@ -335,7 +340,8 @@ static void at_call(struct run *run, pid_t pid)
     if (object[0] == '\0' && call->fd_arg >= 0) {
         read_fd_name(pid, (int)info.seccomp.args[call->fd_arg], object, sizeof(object));
         /* Pipes, sockets, terminals and /dev/null are no files. */
-        bool is_wanted = (run->options.classes & CLASS_NET) && strncmp(object, "socket:", 7) == 0;
+        bool is_wanted =
+            (run->options.classes & (CLASS_NET | CLASS_RECV)) && strncmp(object, "socket:", 7) == 0;
         if ((object[0] != '/' && !is_wanted) || strncmp(object, "/dev/pts", 8) == 0 ||
             strcmp(object, "/dev/null") == 0 || strncmp(object, "/memfd:", 7) == 0)
             return;

@@ -1,0 +1,223 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""Every job with a registry (registry_jobs.py) under every fault: kill -9 at each system call that
+talks to others or changes a file, an error from each of them, and each allocation that fails.
+
+After a kill whatever is visible is whole, and the same command run again ends right, without
+sending a blob that the registry has. After an error the command has done its job all the same, or
+says what failed; never both."""
+
+import errno
+import itertools
+import os
+import re
+import sys
+import time
+
+import faultlib
+import registry_jobs
+from faultlib import Scratch, Tap, Wrong
+from oom import SHIM, WORDS
+from publish_faults import Registry
+
+KILLED_AT = "net,open,write,sync,link,rename,unlink,mkdir,truncate"
+FAILING = "net,recv,open,write,sync,link,rename,unlink,mkdir,truncate,mode"
+ERRORS = {
+    "socket": (errno.EMFILE, errno.ENFILE, errno.ENOBUFS),
+    "connect": (errno.ECONNREFUSED, errno.ENETUNREACH, errno.ETIMEDOUT),
+    "sendmsg": (errno.ECONNRESET, errno.EPIPE),
+    "sendto": (errno.ECONNRESET, errno.EPIPE),
+    "recvfrom": (errno.ECONNRESET, errno.ETIMEDOUT),
+    "recvmsg": (errno.ECONNRESET,),
+    "openat": (errno.ENOSPC, errno.EMFILE, errno.EACCES, errno.EROFS),
+    "write": (errno.ENOSPC, errno.EIO),
+    "pwrite64": (errno.ENOSPC, errno.EIO),
+}
+OTHERS = (errno.EIO, errno.ENOSPC)
+NETWORK = ("socket", "connect", "sendmsg", "sendto", "recvfrom", "recvmsg")
+WRITES = ("write", "pwrite64", "writev", "pwritev")
+OBJECTS = r"oci:|oci-archive:|blob|manifest|registry|127\.0\.0\.1|image|store|layout|meta\.json|digest|[0-9a-f]{64}|/"
+numbers = itertools.count(1)
+
+
+def finish(box, registry, job, repo, argv):
+    """The same command again, without a fault."""
+    job.check(box, registry, repo, box.larder(*argv))
+    job.check_traffic(box, registry, repo)
+    box.check_repair()
+    job.check(box, registry, repo, box.larder(*argv))
+
+
+def kill(box, registry, job, repo, argv, n, _):
+    result, calls = box.inject(argv, ["-c", KILLED_AT, "-n", str(n)])
+    what = calls[n - 1] if len(calls) >= n else "end"
+    try:
+        if len(calls) >= n and result.status not in (-9, 137):
+            raise Wrong(f"was not killed: {result}")
+        box.check_blobs()
+        box.check_fsck_harmless()
+        job.look(box, registry, repo)
+        finish(box, registry, job, repo, argv)
+    except Wrong as wrong:
+        raise Wrong(f"killed at call {n}, {what}: {wrong}") from None
+
+
+def check_failure(box, job, result, number):
+    if result.status < 0 or result.status >= 124:
+        raise Wrong(f"crashed: {result}")
+    if result.status not in (1, *job.failed):
+        raise Wrong(f"expected 1 or {job.failed}: {result}")
+    if not re.search(OBJECTS, result.err):
+        raise Wrong(f"the message names no object: {result}")
+    if number and os.strerror(number) not in result.err:
+        raise Wrong(f"the message does not say '{os.strerror(number)}': {result}")
+    box.check_blobs()
+    box.check_fsck_harmless()
+
+
+def fail(box, registry, job, repo, argv, n, how):
+    mode, number = how
+    options = ["-c", FAILING, "-n", str(n)]
+    options += ["-s", "-w"] if mode == "short" else ["-e", str(number)]
+    options += ["-s"] if mode == "sticky" else []
+    result, calls = box.inject(argv, options)
+    what = calls[n - 1] if len(calls) >= n else "end"
+    try:
+        if result.status == 0 or len(calls) < n:
+            box.notes["tolerant"] = True
+            job.check(box, registry, repo, result)
+            box.notes["tolerant"] = False
+        else:
+            name = what.split(" ", 1)[0]
+            check_failure(box, job, result, 0 if name in NETWORK else number)
+            if mode == "short":
+                raise Wrong(f"a short write is no error: {result}")
+            job.look(box, registry, repo)
+        finish(box, registry, job, repo, argv)
+    except Wrong as wrong:
+        raise Wrong(f"{mode} {errno.errorcode.get(number, '')} at call {n}, {what}: "
+                    f"{wrong}") from None
+
+
+def starve(box, registry, job, repo, argv, n, is_sticky):
+    env = {"LD_PRELOAD": SHIM, "FAILMALLOC_AT": str(n)}
+    if is_sticky:
+        env["FAILMALLOC_STICKY"] = "1"
+    result = box.run([faultlib.LARDER, *argv], argv, env)
+    try:
+        if result.status == 0:
+            box.notes["tolerant"] = True
+            job.check(box, registry, repo, result)
+            box.notes["tolerant"] = False
+        else:
+            if not any(words in result.err for words in WORDS):
+                raise Wrong(f"does not say that memory is out: {result}")
+            if result.status < 0 or result.status >= 124 or result.status != 1:
+                raise Wrong(f"expected 1: {result}")
+            box.check_blobs()
+            box.check_fsck_harmless()
+            job.look(box, registry, repo)
+        finish(box, registry, job, repo, argv)
+    except Wrong as wrong:
+        raise Wrong(f"allocation {n}{' and all after it' * is_sticky}: {wrong}") from None
+
+
+# ---- which points -------------------------------------------------------------------------------
+
+
+def kill_points(calls, chosen, everything):
+    return [(n, None) for n in chosen]
+
+
+def error_points(calls, chosen, everything):
+    points = []
+    for n in chosen:
+        name = calls[n - 1].split(" ", 1)[0]
+        errors = ERRORS.get(name, OTHERS)
+        points += [(n, ("once", error)) for error in (
+            errors if everything else (errors[n % len(errors)],))]
+        if name not in NETWORK and (everything or n % 3 == 0):
+            points.append((n, ("sticky", errno.ENOSPC)))
+        if name in WRITES:
+            points.append((n, ("short", 0)))
+    return points
+
+
+def memory_points(calls, chosen, everything):
+    return [(n, is_sticky) for n in chosen for is_sticky in
+            ((False, True) if everything else (bool(n % 2),))]
+
+
+def calls_of(classes):
+    def count(box, registry, job, repo, argv):
+        result, calls = box.inject(argv, ["-c", classes])
+        job.check(box, registry, repo, result)
+        return calls
+    return count
+
+
+def allocations(box, registry, job, repo, argv):
+    report = os.path.join(box.path, "allocations")
+    result = box.run([faultlib.LARDER, *argv], argv,
+                     {"LD_PRELOAD": SHIM, "FAILMALLOC_REPORT": report})
+    job.check(box, registry, repo, result)
+    with open(report, encoding="ascii") as file:
+        return range(int(file.read().split()[1]))
+
+
+KINDS = {
+    "kill": (kill, calls_of(KILLED_AT), kill_points),
+    "error": (fail, calls_of(FAILING), error_points),
+    "memory": (starve, allocations, memory_points),
+}
+
+
+def in_a_box(scratch, registry, job, function, *arguments):
+    repo = f"{job.name}{next(numbers)}"
+    with scratch.box() as box:
+        box.env["LARDER_NET_RETRIES"] = "1"
+        job.prepare(box, registry, repo)
+        return function(box, registry, job, repo, job.argv(box, registry, repo), *arguments)
+
+
+def run(tap, scratch, registry, kind, job, number, args):
+    strike, count, points_of = KINDS[kind]
+    title = f"{job.name}: {kind}"
+    if args.only and args.only not in title:
+        return
+    try:
+        calls = in_a_box(scratch, registry, job, count)
+    except Exception as wrong:  # a broken job is a failed one
+        tap.report(False, f"{title}: without a fault", [f"{type(wrong).__name__}: {wrong}"])
+        return
+    chosen = [args.at] if args.at else faultlib.choose(len(calls), args.points, number)
+
+    def one(point):
+        try:
+            in_a_box(scratch, registry, job, strike, *point)
+        except Exception as wrong:  # a broken point is a failed one
+            return f"{type(wrong).__name__}: {wrong}"
+        return None
+    points = points_of(calls, chosen, args.points == 0 or bool(args.at))
+    total, failures = faultlib.run_points(points, one, args.jobs)
+    tap.report(not failures, f"{title}: {total} points, {len(calls)} places",
+               [f"{len(failures)} failed; again: --only '{title}' --at N"] * bool(failures) +
+               [text for _, text in failures[:args.show]])
+
+
+def main():
+    args = faultlib.arguments(__doc__, points=8)
+    tap = Tap()
+    begin = time.monotonic()
+    kinds = [kind for kind in KINDS if kind != "memory" or not faultlib.is_sanitized()]
+    with Scratch() as scratch, Registry(scratch) as registry:
+        with scratch.box() as box:
+            registry_jobs.fill(registry, box, scratch.path)
+        for number, (job, kind) in enumerate(itertools.product(registry_jobs.all_jobs(), kinds)):
+            run(tap, scratch, registry, kind, job, number, args)
+    print(f"# {faultlib.elapsed(begin)}")
+    return tap.done()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,263 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""Many commands at once on one registry, one store, one layout, one file of credentials; and
+commands that are interrupted, or have nobody left to tell their result."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+
+import faultlib
+import registry_jobs
+from faultlib import LARDER, Scratch, Tap, Wrong
+from publish_faults import Registry, compact, finish, start
+from registry_jobs import layout_images, put_blob, put_manifest, source_of
+
+COPIES = 16
+FACTOR = 8 if faultlib.is_sanitized() else 1
+
+
+def together(box, commands, statuses=(0,)):
+    running = [start(box, *command) for command in commands]
+    for process in running:
+        out, _ = process.communicate(timeout=faultlib.SECONDS * FACTOR)
+        if process.returncode not in statuses:
+            raise Wrong(f"status {process.returncode} of {process.args}: "
+                        f"{out.decode(errors='replace')}")
+
+
+def one_store(scratch, registry):
+    with scratch.box() as box:
+        together(box, [["copy", source_of(registry), "store:app"]] * COPIES)
+        job = registry_jobs.PullStore()
+        job.check(box, registry, "", box.larder(*job.argv(box, registry, "")))
+        box.check_repair()
+    return f"{COPIES} copies"
+
+
+def one_layout(scratch, registry):
+    with scratch.box() as box:
+        together(box, [["copy", source_of(registry), "oci:layout:app"]] * COPIES)
+        job = registry_jobs.PullLayout()
+        job.check(box, registry, "", box.larder(*job.argv(box, registry, "")))
+        together(box, [["copy", source_of(registry), f"oci:layout:t{n}"] for n in range(COPIES)])
+        found = layout_images(os.path.join(box.path, "layout"))
+        if found != {"app": registry.digest, **{f"t{n}": registry.digest for n in range(COPIES)}}:
+            raise Wrong(f"the layout has {found}")
+    return f"{COPIES} copies of one name, {COPIES} names"
+
+
+def one_tag(scratch, registry):
+    with scratch.box() as box:
+        together(box, [["copy", f"oci:{registry.layout}:app",
+                        f"docker://{registry.host}/racing:1"]] * COPIES)
+        registry_jobs.check_complete(registry, "racing")
+    return f"{COPIES} pushes"
+
+
+def beside_others(scratch, registry):
+    """A copy while the store is collected, checked and read again."""
+    rounds = 8
+    with scratch.box() as box:
+        box.good("copy", source_of(registry), "store:app")
+        stop = threading.Event()
+        wrong = []
+
+        def keep_doing(*command):
+            while not stop.is_set():
+                result = box.larder(*command)
+                if result.status != 0:
+                    wrong.append(str(result))
+        others = [threading.Thread(target=keep_doing, args=command) for command in (
+            ("gc", "--keep-for", "0"), ("fsck",), ("scrub", "--foreground", "--older-than", "0"))]
+        for thread in others:
+            thread.start()
+        try:
+            for number in range(rounds):
+                for to in ("store:app", f"store:other{number}"):
+                    source = source_of(registry, "other" if "other" in to else "source")
+                    result = box.larder("copy", "--force", source, to)
+                    if result.status != 0:
+                        raise Wrong(str(result))
+        finally:
+            stop.set()
+            for thread in others:
+                thread.join()
+        if wrong:
+            raise Wrong("\n".join(wrong[:3]))
+        box.check_repair()
+        for number in range(rounds):
+            box.good("copy", f"store:other{number}", f"oci:out:{number}")
+        found = layout_images(os.path.join(box.path, "out"))
+        if set(found.values()) != {registry.other}:
+            raise Wrong(f"the store lost something: {found}")
+    return f"{rounds} rounds"
+
+
+def logins(scratch, registry):
+    """Each host's credentials, whoever else logs in, or out, at that moment."""
+    count = 12
+    with scratch.box() as box:
+        path = os.path.join(box.path, "auth.json")
+        hosts = [f"{registry.host}/team{n}" for n in range(count)]
+
+        def log_in(host):
+            process = subprocess.Popen(
+                [LARDER, "login", "--authfile", path, "-u", "user", "--password-stdin", host],
+                stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                env=box.env, cwd=box.path)
+            process.stdin.write(b"secret")
+            process.stdin.close()
+            process.stdin = None
+            return process
+        running = [log_in(host) for host in hosts]
+        for process in running:
+            finish(process)
+        with open(path, encoding="utf-8") as file:
+            there = set(json.load(file)["auths"])
+        if there != set(hosts):
+            raise Wrong(f"lost: {set(hosts) - there}")
+        running = [start(box, "logout", "--authfile", path, host) for host in hosts[1:]]
+        for process in running:
+            finish(process)
+        with open(path, encoding="utf-8") as file:
+            there = set(json.load(file)["auths"])
+        if there != {hosts[0]}:
+            raise Wrong(f"after logging out of the others there is {there}")
+        if os.listdir(box.path).count("auth.json") != 1 or \
+                [name for name in os.listdir(box.path) if name.startswith((".tmp", "auth.json."))]:
+            raise Wrong(f"left behind: {os.listdir(box.path)}")
+    return f"{count} at once"
+
+
+# ---- interrupted --------------------------------------------------------------------------------
+
+SIZE = 300 << 20
+PART = 8 << 20
+
+
+def large(registry, scratch):
+    """A layer of zeros that comes slowly at its end."""
+    data = bytes(SIZE)
+    layer = put_blob(registry, "large", data, "application/octet-stream", "disk.raw")
+    put_manifest(registry, "large", "1", [layer])
+    del data
+    return layer["digest"]
+
+
+def peak_kib(pid):
+    try:
+        with open(f"/proc/{pid}/status", encoding="ascii") as file:
+            for line in file:
+                if line.startswith("VmHWM"):
+                    return int(line.split()[1])
+    except OSError:
+        pass
+    return 0
+
+
+def interrupt(box, registry, digest, number, argv):
+    registry.admin("PUT", "/_control", compact({"rules": [
+        {"match": f"GET .*{digest}", "stall_after": SIZE - PART, "times": 1}]}))
+    process = start(box, *argv)
+    end = time.monotonic() + 60 * FACTOR
+    peak = 0
+    while time.monotonic() < end and process.poll() is None:
+        peak = max(peak, peak_kib(process.pid))
+        if largest_file(box) >= SIZE - 2 * PART:
+            break
+        time.sleep(0.05)
+    peak = max(peak, peak_kib(process.pid))
+    begin = time.monotonic()
+    process.send_signal(number)
+    out, _ = process.communicate(timeout=30 * FACTOR)
+    took = time.monotonic() - begin
+    registry.admin("PUT", "/_control", b"{}")
+    if process.returncode in (0, -number) or took > 3 * FACTOR:
+        raise Wrong(f"status {process.returncode} after {took:.1f} s: {out.decode()}")
+    if peak > 20 << 10 and not faultlib.is_sanitized():
+        raise Wrong(f"{peak} KiB of memory")
+    return took, peak
+
+
+def largest_file(box):
+    sizes = [0]
+    for place, _, names in os.walk(box.path):
+        for name in names:
+            try:
+                sizes.append(os.stat(os.path.join(place, name)).st_size)
+            except OSError:
+                pass
+    return max(sizes)
+
+
+def interrupted(scratch, registry):
+    digest = large(registry, scratch)
+    notes = []
+    for number, argv in ((signal.SIGINT, ["copy", source_of(registry, "large"), "oci:layout:1"]),
+                         (signal.SIGTERM, ["copy", source_of(registry, "large"), "store:large"]),
+                         (signal.SIGINT, ["image", "get", f"oras://{registry.host}/large:1"])):
+        with scratch.box() as box:
+            took, peak = interrupt(box, registry, digest, number, argv)
+            box.check_fsck_harmless()
+            before = sum(int(line.split()[3]) for line in registry.lines("large"))
+            result = box.larder(*argv)
+            if result.status != 0:
+                raise Wrong(f"again: {result}")
+            sent = sum(int(line.split()[3]) for line in registry.lines("large")) - before
+            notes.append(f"{argv[0]}: {took * 1000:.0f} ms, {peak >> 10} MiB, "
+                         f"{sent >> 20} MiB again")
+            if sent > SIZE // 2:
+                raise Wrong(f"the second run fetched {sent >> 20} of {SIZE >> 20} MiB")
+    return "; ".join(notes)
+
+
+def nobody_listens(scratch, registry):
+    """stdout closed, full, or a pipe whose reader has gone."""
+    commands = [["inspect", source_of(registry)], ["list-tags", source_of(registry)[:-2]],
+                ["--json", "copy", source_of(registry), "oci:out:1"],
+                ["diff", source_of(registry), source_of(registry, "other")]]
+    with scratch.box() as box:
+        for command in commands:
+            with open("/dev/full", "wb") as full:
+                done = subprocess.run([LARDER, *command], stdout=full, stderr=subprocess.PIPE,
+                                      env=box.env, cwd=box.path, check=False, timeout=60 * FACTOR)
+            if done.returncode != 1 or not done.stderr:
+                raise Wrong(f"{command}: status {done.returncode} when stdout is full")
+            read, write = os.pipe()
+            os.close(read)
+            done = subprocess.run([LARDER, *command], stdout=write, stderr=subprocess.PIPE,
+                                  env=box.env, cwd=box.path, check=False, timeout=60 * FACTOR,
+                                  restore_signals=True)
+            os.close(write)
+            if done.returncode not in (-signal.SIGPIPE, 1) or b"pipe" in done.stderr:
+                raise Wrong(f"{command}: status {done.returncode}, {done.stderr} without a reader")
+            done = subprocess.run(["sh", "-c", 'exec "$@" >&-', "sh", LARDER, *command],
+                                  stderr=subprocess.PIPE, env=box.env, cwd=box.path, check=False,
+                                  timeout=60 * FACTOR)
+            if done.returncode not in (0, 1):
+                raise Wrong(f"{command}: status {done.returncode} with a closed stdout")
+    return f"{len(commands)} commands"
+
+
+CASES = [one_store, one_layout, one_tag, beside_others, logins, interrupted, nobody_listens]
+
+
+def main():
+    args = faultlib.arguments(__doc__, points=0)
+    tap = Tap()
+    with Scratch() as scratch, Registry(scratch) as registry:
+        with scratch.box() as box:
+            registry_jobs.fill(registry, box, scratch.path)
+        for function in CASES:
+            if not args.only or args.only in function.__name__:
+                tap.case(function.__name__.replace("_", " "), function, scratch, registry)
+    return tap.done()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
