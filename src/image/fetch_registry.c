@@ -287,9 +287,10 @@ static int end_disk(struct fetch_run *run, struct disk_writer *w,
                     struct larder_error *e)
 {
     int r = sparse_finish(&w->file, e);
-    if (r == 0)
-        r = hash_final(w->hash, LARDER_DIGEST_SHA256,
-                       &run->transfer.result_digests[LARDER_DIGEST_SHA256], e);
+    if (r < 0)
+        return error_context(e, "image %s", run->entry->name);
+    r = hash_final(w->hash, LARDER_DIGEST_SHA256,
+                   &run->transfer.result_digests[LARDER_DIGEST_SHA256], e);
     if (artifact->packing != ARTIFACT_FILE)
         run->transform = artifact->packing == ARTIFACT_TAR ? "untar" : "unlz4";
     run->transfer.result_bytes = w->file.offset;
