@@ -72,7 +72,8 @@ static int bring(struct adopt_run *run, const struct directory_image *image, str
     int r = temp_open(run->store, temp, e);
     if (r < 0)
         return r;
-    CLEANUP_CLOSE int fd = openat(run->dir->fd, image->name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+    CLEANUP_CLOSE int fd =
+        openat(run->dir->fd, image->name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
     if (fd < 0)
         return error_errno(e, errno, "%s", image->path);
     if (ioctl(temp->fd, FICLONE, fd) == 0) {

@@ -57,7 +57,8 @@ static int move_by_copy(struct check_run *run, const struct directory_image *ima
                         const char *target, struct larder_error *e)
 {
     enum copy_how how;
-    CLEANUP_CLOSE int in = openat(run->dir.fd, image->name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+    CLEANUP_CLOSE int in =
+        openat(run->dir.fd, image->name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
     CLEANUP_CLOSE int out = openat(run->quarantine_fd, target,
                                    O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
     if (in < 0 || out < 0)

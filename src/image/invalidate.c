@@ -59,7 +59,7 @@ static int delete_if_free(struct invalidate_run *run, const struct larder_digest
         r = store_place(run->store, STORE_QUARANTINE, &dirfd, run->e);
     if (r < 0 || !find.name[0])
         return r;
-    CLEANUP_CLOSE int fd = openat(dirfd, find.name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+    CLEANUP_CLOSE int fd = openat(dirfd, find.name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
     if (fd < 0)
         return errno == ENOENT ? 0 : error_errno(run->e, errno, "quarantine %s", find.name);
     r = image_users_of_fd(fd, &flags, NULL, run->e);

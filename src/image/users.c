@@ -199,7 +199,7 @@ int image_users_of_blob(struct larder_store *store, const struct larder_digest *
     int r = larder_blob_path(store, digest, path, sizeof(path), e);
     if (r < 0)
         return r;
-    CLEANUP_CLOSE int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+    CLEANUP_CLOSE int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
     if (fd < 0)
         return error_errno(e, errno, "blob %s", path);
     return find_users(store, digest, fd, path, ret_flags, &needs_path, who, e);

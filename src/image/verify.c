@@ -63,8 +63,8 @@ static int open_blob(struct hash_job *job, struct larder_error *e)
     if (r < 0)
         return r;
     deep->began_ns = clock_realtime_ns();
-    job->fd =
-        openat(dirfd, larder_digest_hex(&deep->digest, hex), O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+    job->fd = openat(dirfd, larder_digest_hex(&deep->digest, hex),
+                     O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
     if (job->fd < 0 || fstat(job->fd, &deep->st) < 0)
         return error_errno(e, errno, "blob %s:%.12s", larder_digest_alg_name(deep->digest.alg),
                            hex);

@@ -74,7 +74,8 @@ static int check_mode(struct fsck *fsck, const struct larder_digest *digest, con
     if (!(st->st_mode & 0222))
         return 0;
     if (fsck->options->repair) {
-        CLEANUP_CLOSE int fd = openat(fsck->dirfd, name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+        CLEANUP_CLOSE int fd =
+            openat(fsck->dirfd, name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
         if (fd < 0 || fchmod(fd, 0444) < 0)
             return error_errno(fsck->e, errno, "blob %s: chmod", name);
         is_repaired = true;
