@@ -107,9 +107,11 @@ static int recall_validators(struct fetch_run *run, struct transfer_resume *ret,
     int r = partial_read_meta(run->store, run->key, &text, e);
     if (r == 0)
         r = json_parse(slice_of(text), 64 * 1024, &document, e);
+    if (r == -LARDER_NOMEM)
+        return r;
     if (r < 0) {
         error_clear(e); /* missing or damaged: start from 0 */
-        return r == -LARDER_NOMEM ? r : 0;
+        return 0;
     }
     if (!is_trusted(run, document))
         return 0;

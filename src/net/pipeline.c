@@ -164,7 +164,7 @@ int pipeline_start(struct pipeline *p, enum unpack_format format, struct larder_
         return rc;
     int failed = pthread_create(&p->thread, NULL, thread_main, p);
     if (failed)
-        return error_errno(e, failed, "transfer: can't start a thread");
+        return error_errno_code(e, LARDER_NOMEM, failed, "transfer: cannot start a thread");
     p->is_running = true;
     return 0;
 }

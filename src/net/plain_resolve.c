@@ -139,7 +139,7 @@ static int look_up(struct exchange *x, struct slice host, int64_t deadline_ns,
     if (failed) {
         l->users = 1;
         lookup_leave(l);
-        return error_errno(e, failed, "name lookup: can't start a thread");
+        return error_errno_code(e, LARDER_NOMEM, failed, "name lookup: cannot start a thread");
     }
     while (rc == 0 && !wait_done(l)) {
         int64_t now = clock_monotonic_ns();
