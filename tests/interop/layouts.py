@@ -109,16 +109,27 @@ with case("an archive of skopeo's is read by larder"):
     equal(images("oci-archive", "gnu.tar"), ours)
 
 podman = shutil.which("podman")
-if podman and os.geteuid() == 0:
+storage = ["--root", os.path.join(interop.work, "root"), "--runroot",
+           os.path.join(interop.work, "runroot"), "--storage-driver", "vfs"]
+
+
+def can_load():
+    """Whether podman may unpack layers here (in a chroot it may not): the same image in an archive
+    of skopeo's tells."""
+    if not podman or os.geteuid() != 0:
+        return False
+    run(TOOL, "oci-archive", "load.tar", "put", "localhost/app:1")
+    skopeo_copy("oci-archive:load.tar:localhost/app:1", "oci-archive:control.tar:localhost/is:1")
+    return run(podman, *storage, "load", "-q", "-i", "control.tar", status=None).returncode == 0
+
+
+if can_load():
     with case("podman loads an archive of ours"):
-        storage = ["--root", os.path.join(interop.work, "root"), "--runroot",
-                   os.path.join(interop.work, "runroot"), "--storage-driver", "vfs"]
-        run(TOOL, "oci-archive", "load.tar", "put", "localhost/app:1")
         run(podman, *storage, "load", "-q", "-i", "load.tar")
-        equal(run(podman, *storage, "images", "--format", "{{.Repository}}:{{.Tag}}").stdout.split(),
-              ["localhost/app:1"])
+        names = run(podman, *storage, "images", "--format", "{{.Repository}}:{{.Tag}}").stdout
+        equal("localhost/app:1" in names.split(), True)
 else:
-    skip("podman loads an archive of ours", "no podman here, or not root")
+    skip("podman loads an archive of ours", "no podman here, or it can't unpack layers")
 
 with case("layouts with missing blobs say which one, and where"):
     digest = there["t-2-2"]
