@@ -83,6 +83,7 @@ class Step:
 
     def __init__(self, title):
         self.title = title
+        self.failures = []  # what is to be shown of a failed step; nothing: the end of its log
         os.makedirs(LOGS, exist_ok=True)
         name = re.sub(r"[^a-z0-9]+", "-", title.lower()).strip("-")
         self.log_path = f"{LOGS}/{name}.log"
@@ -144,7 +145,7 @@ class Check:
         print(f"{word:8}{seconds:7.1f} s  {title}" + (f": {note}" if note else ""), flush=True)
         if count.failed:
             self.failed_steps.append(title)
-            for line in step.read_log().splitlines()[-LOG_TAIL:]:
+            for line in step.failures or step.read_log().splitlines()[-LOG_TAIL:]:
                 print("    | " + line)
             print(f"    | (whole log: {step.log_path})", flush=True)
         step.log.close()
@@ -173,11 +174,17 @@ def build_dir(variant):
 
 
 def meson_tests(directory):
-    """Name -> (suites, protocol) of every test of a build directory."""
+    """Name -> (suites, protocol) of every test of a build directory. Names are unique: a test is
+    asked for by its name, and a second one would run unasked."""
     text = subprocess.run(["meson", "introspect", "--tests", directory], check=True,
                           stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True).stdout
+    tests = json.loads(text)
+    names = [test["name"] for test in tests]
+    doubles = sorted({name for name in names if names.count(name) > 1})
+    if doubles:
+        raise Fail("two tests have the same name: " + ", ".join(doubles))
     return {test["name"]: ({suite.split(":")[-1] for suite in test["suite"]}, test["protocol"])
-            for test in json.loads(text)}
+            for test in tests}
 
 
 def without_aslr():
@@ -214,13 +221,15 @@ def count_results(step, log, protocols):
 
 def show_failure(step, name, word, result):
     """What failed in one test program: the bad TAP lines with their diagnosis, and stderr."""
-    step.write(f"--- {name}: {word} after {result['duration']:.1f} s")
+    lines = [f"--- {name}: {word} after {result['duration']:.1f} s"]
     shown = False
     for line in result.get("stdout", "").splitlines():
         shown = line.startswith(("not ok", "Bail out")) or shown and not line.startswith("ok")
         if shown:
-            step.write(line)
-    step.write("\n".join(result.get("stderr", "").splitlines()[-30:]))
+            lines.append(line)
+    lines += result.get("stderr", "").splitlines()[-30:]
+    step.write("\n".join(lines))
+    step.failures += lines[:LOG_TAIL]
 
 
 def run_tests(variant, wanted, env=None, prefix=(), multiplier=1):
@@ -240,8 +249,8 @@ def run_tests(variant, wanted, env=None, prefix=(), multiplier=1):
         protocols = {name: protocol for name, (_, protocol) in tests.items()}
         count, ran = count_results(step, f"{directory}/meson-logs/{base}.json", protocols)
         if ran != len(names):
-            step.write(f"{len(names) - ran} of {len(names)} tests left no result")
-            count.failed += len(names) - ran
+            step.write(f"{ran} of {len(names)} tests left a result")
+            count.failed += abs(len(names) - ran)
         if status != 0 and not count.failed:
             count.failed = 1
         return count
