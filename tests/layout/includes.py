@@ -29,6 +29,7 @@ WRAPPED = [
     (r"(zlib|zstd|zstd_errors|zdict|lzma|bzlib|lz4|isa-l|igzip_lib|archive|archive_entry)\.h", "archive"),
     (r"(lzma|isa-l)/", "archive"),
     (r"openssl/", "base"),
+    (r"(ostree|glib|gio|glib-object)(-unix)?\.h|(glib|gio|ostree)/", "update"),
 ]
 
 MAX_LINES = 800

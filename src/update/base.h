@@ -1,0 +1,134 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#pragma once
+/*
+ * The base of a reference: where it is in use, and where its record is kept.
+ *
+ *   base_store.c    an image of larder's store ("oci/NAME"); records in updates/ of the store
+ *   base_ostree.c   the commits of an ostree repository; records in their detached metadata
+ *
+ * In both, when the place can't be written and a state directory is given, the record is there;
+ * reading asks the place first, then the state directory. A record counts only while the base it
+ * was made for is the current one (record_state below).
+ *
+ *     base_open(&ask, &base, e);
+ *     base_holders(base, &holders, e);   // holders.list[0] is the base itself, if there is one
+ *     base_record_get(base, &holders.list[0], &record, e);
+ *     base_record_put(base, &holders.list[0], &record, e);
+ *     base_close(base);
+ *
+ * Threads: one at a time. Reading takes no lock and writes nothing.
+ */
+#include <larder/update.h>
+
+#include "oci/platform.h"
+#include "update/image_view.h"
+#include "update/record.h"
+
+/* REF and options as they were given, read. */
+struct update_ask {
+    struct larder_store *store; /* NULL */
+    const struct larder_update_options *options;
+    char *ref; /* complete: "docker://docker.io/library/debian:latest"; with ostree the host and
+                  name stay as written, for they are part of the ref's name there */
+    char *platform_text;   /* normalized, "linux/amd64" */
+    char *platform_memory; /* what platform borrows from */
+    struct oci_platform platform;
+    bool is_ostree;
+    char *name; /* in the store: options->name, else REF without transport; NULL with ostree */
+};
+/* ref NULL: by the sysroot. INVAL, UNSUPPORTED, NOENT. */
+int update_ask_read(struct larder_store *store, const char *ref,
+                    const struct larder_update_options *options, struct update_ask *ret,
+                    struct larder_error *e);
+void update_ask_done(struct update_ask *ask);
+
+struct base_holder {
+    const char *role;            /* "image", "booted", "staged", "pending", "rollback" */
+    char *commit;                /* ostree; NULL */
+    struct larder_digest digest; /* of the platform's manifest */
+    bool is_rewritten;           /* manifest below is not what digest names, byte by byte */
+    char *media_type;
+    struct buf manifest;
+    struct buf config;
+    struct image_view view;
+};
+struct base_holders {
+    struct base_holder *list; /* [0]: "image", the base; nothing: there is none (yet) */
+    size_t n;
+};
+void base_holders_done(struct base_holders *holders);
+
+enum base_record_place {
+    BASE_RECORD_NONE,
+    BASE_RECORD_STORE,
+    BASE_RECORD_REPOSITORY,
+    BASE_RECORD_STATE_DIR,
+};
+
+struct base;
+struct base_ops {
+    /* Fills the list; none is no error. CORRUPT when the image itself is damaged. */
+    int (*holders)(struct base *b, struct base_holders *ret, struct larder_error *e);
+    /*
+     * The record kept with holder (NULL: that of a reference without a base), whatever it is about.
+     * NOENT; CORRUPT.
+     */
+    int (*record_get)(struct base *b, const struct base_holder *holder, struct update_record *ret,
+                      struct larder_error *e);
+    /* Replaces it. DENIED where it can't be written. */
+    int (*record_put)(struct base *b, const struct base_holder *holder,
+                      const struct update_record *record, struct larder_error *e);
+    /* The record there was found again. A place that keeps no such time may do nothing. */
+    int (*record_touch)(struct base *b, const struct base_holder *holder, int64_t checked_ns,
+                        struct larder_error *e);
+    /* 1 removed, 0 there was none. */
+    int (*record_remove)(struct base *b, const struct base_holder *holder, struct larder_error *e);
+    /* Whether layers are here: sets presence[i] of each layer. */
+    int (*layers_here)(struct base *b, const struct image_view *view,
+                       enum larder_update_presence *presence, struct larder_error *e);
+    void (*close)(struct base *b);
+};
+struct base {
+    const struct base_ops *ops;
+    const struct update_ask *ask; /* borrowed */
+    struct record_dir *state_dir; /* NULL: none was given */
+    char *place;                  /* for people: "store:NAME", path of the repository */
+    char *identity;               /* of the place, for keys in the state directory */
+};
+int base_open(const struct update_ask *ask, struct base **ret, struct larder_error *e);
+void base_close(struct base *b); /* NULL is fine */
+DEFINE_CLEANUP(struct base *, base_close)
+/* The two kinds; base_open chooses. */
+int base_store_open(const struct update_ask *ask, struct base **ret, struct larder_error *e);
+int base_ostree_open(const struct update_ask *ask, struct base **ret, struct larder_error *e);
+
+/*
+ * The rules of place and state directory, over the ops (base.c). get: the place's, else the state
+ * directory's; a damaged one of the place is CORRUPT. put: *ret_place where it is now; DENIED when
+ * neither takes it (e says what the place said). Whoever puts one in the place removes the other.
+ */
+int base_record_get(struct base *b, const struct base_holder *holder, struct update_record *ret,
+                    enum base_record_place *ret_place, struct larder_error *e);
+int base_record_put(struct base *b, const struct base_holder *holder,
+                    const struct update_record *record, enum base_record_place *ret_place,
+                    struct larder_error *e);
+int base_record_touch(struct base *b, const struct base_holder *holder, int64_t checked_ns,
+                      struct larder_error *e);
+int base_record_remove(struct base *b, const struct base_holder *holder, struct larder_error *e);
+const char *base_record_place_name(enum base_record_place place); /* "store", "repository",
+                                                                     "state directory" */
+
+/* What a record means for a base (either may be NULL). */
+enum record_meaning {
+    RECORD_VOID,      /* none, or made for another base */
+    RECORD_UNCHANGED, /* the base was found */
+    RECORD_UPDATE,    /* another image was found */
+    RECORD_CONSUMED,  /* the image it names is the base by now */
+};
+enum record_meaning record_meaning(const struct update_record *record,
+                                   const struct base_holder *base);
+
+/* Each reference that has a record, in order, as an ask. */
+int base_each_ref(struct larder_store *store, const struct larder_update_options *options,
+                  int (*fn)(void *arg, const struct update_ask *ask), void *arg,
+                  struct larder_error *e);
