@@ -5,6 +5,7 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <sys/wait.h>
+#include <time.h>
 
 #include <cmocka.h>
 
@@ -291,6 +292,40 @@ static void partials_go_on(void **state)
     assert_false(is_there(state, ".larder"));
 }
 
+/* What a killed process left is in nobody's way, and goes when it is old; what is not ours stays.
+ */
+static void leavings_grow_old(void **state)
+{
+    static const struct {
+        const char *name;
+        int hours;
+        bool stays;
+    } files[] = {
+        {".larder/tmp-1-2-0", 2, false},     {".larder/tmp-1-2-1", 0, true},
+        {".larder/sha256-ab", 2, true},      {".larder/sha256-cd", 8 * 24, false},
+        {".tmp-1-2-0-oci-layout", 2, false}, {".tmp-1-2-1-oci-layout", 0, true},
+        {".tmp-1-2-0-index.json", 2, true},  {".tmp-oci-layout.swp", 2, true},
+        {"tmp-oci-layout", 2, true},
+    };
+    struct store *store = open_at(state, STORE_OPEN_WRITE);
+    put_image(store, "one", "a");
+    store_close(store);
+    assert_int_equal(mkdirat(dir_of(state), ".larder", 0755), 0);
+    for (size_t i = 0; i < sizeof(files) / sizeof(files[0]); i++) {
+        struct timespec times[2] = {{time(NULL) - files[i].hours * 3600, 0}};
+        times[1] = times[0];
+        file_put(dir_of(state), files[i].name, "x");
+        assert_int_equal(utimensat(dir_of(state), files[i].name, times, 0), 0);
+    }
+    store = open_at(state, STORE_OPEN_WRITE);
+    put_image(store, "two", "b");
+    store_close(store);
+    for (size_t i = 0; i < sizeof(files) / sizeof(files[0]); i++) {
+        if (is_there(state, files[i].name) != files[i].stays)
+            fail_msg("%s %s", files[i].name, files[i].stays ? "is gone" : "is there");
+    }
+}
+
 static void what_is_no_layout(void **state)
 {
     struct scratch *s = *state;
@@ -496,6 +531,7 @@ int main(void)
         TEST(the_only_image),
         TEST(referrers_are_found),
         TEST(partials_go_on),
+        TEST(leavings_grow_old),
         TEST(what_is_no_layout),
         TEST(foreign_layout),
         TEST(no_entry_is_lost),

@@ -13,7 +13,6 @@
 #include "store/layout/private.h"
 #include "store/layout/referrers.h"
 
-#define MARK_NAME      "oci-layout"
 #define MARK_TEXT      "{\"imageLayoutVersion\":\"1.0.0\"}"
 #define MARK_BYTES_MAX 4096
 
@@ -308,7 +307,7 @@ static int check_mark(struct layout *layout, struct larder_error *e)
     struct buf text = BUF_INIT(MARK_BYTES_MAX);
     CLEANUP(json_freep) struct json *mark = NULL;
     struct larder_error why = LARDER_ERROR_INIT;
-    int r = file_read(layout->dirfd, MARK_NAME, &text, &why);
+    int r = file_read(layout->dirfd, LAYOUT_MARK_NAME, &text, &why);
     if (r == 0)
         r = json_parse(buf_slice(&text), MARK_BYTES_MAX, &mark, &why);
     buf_done(&text);
@@ -325,7 +324,7 @@ static int check_mark(struct layout *layout, struct larder_error *e)
             return r;
         }
         return error_set(e, LARDER_CORRUPT, "%s: %s says no layout version", layout->base.name,
-                         MARK_NAME);
+                         LAYOUT_MARK_NAME);
     }
     return 1;
 }
@@ -358,7 +357,7 @@ static int check_unmarked(struct layout *layout, struct larder_error *e)
     if (names.is_layout || (!names.has_others && layout->is_writable))
         return 0;
     return error_set(e, LARDER_INVAL, "%s: no OCI layout: neither %s nor index.json in it",
-                     layout->base.name, MARK_NAME);
+                     layout->base.name, LAYOUT_MARK_NAME);
 }
 
 static int keep_as_is(void *arg, const struct json *index, struct json **ret,
@@ -379,7 +378,8 @@ static int make_layout(struct layout *layout, bool is_marked, struct larder_erro
     if (r == 0 && faccessat(layout->dirfd, "index.json", F_OK, 0) < 0)
         r = layout_index_update(layout, keep_as_is, NULL, e);
     if (r == 0 && !is_marked)
-        r = file_write_atomic(layout->dirfd, MARK_NAME, MARK_TEXT, strlen(MARK_TEXT), 0644, e);
+        r = file_write_atomic(layout->dirfd, LAYOUT_MARK_NAME, MARK_TEXT, strlen(MARK_TEXT), 0644,
+                              e);
     return r;
 }
 

@@ -392,7 +392,7 @@ int layout_flush(struct store *s, struct larder_error *e)
 /* ---- the end ---- */
 
 struct sweeping {
-    int work;
+    int dirfd;
     int64_t now_ns;
 };
 
@@ -402,13 +402,26 @@ static int sweep_one(void *arg, const char *name, unsigned char d_type)
     struct stat st;
     (void)d_type;
     CLEANUP_CLOSE int fd =
-        openat(sweeping->work, name, O_RDONLY | O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
+        openat(sweeping->dirfd, name, O_RDONLY | O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
     if (fd < 0 || fstat(fd, &st) < 0 || !S_ISREG(st.st_mode) || flock(fd, LOCK_EX | LOCK_NB) < 0)
         return 0;
     int64_t age = sweeping->now_ns - stat_time_ns(&st.st_mtim);
-    if (age > (strncmp(name, "tmp-", 4) == 0 ? KEEP_TEMP_NS : KEEP_PARTIAL_NS))
-        unlinkat(sweeping->work, name, 0);
+    bool is_partial = strncmp(name, "tmp-", 4) != 0 && strncmp(name, ".tmp-", 5) != 0;
+    if (age > (is_partial ? KEEP_PARTIAL_NS : KEEP_TEMP_NS))
+        unlinkat(sweeping->dirfd, name, 0);
     return 0;
+}
+
+/* Beside blobs/ only file_write_atomic leaves something of ours: the mark of a layout that was
+ * being made. Other programs have temporaries there, too. */
+static int sweep_mark(void *arg, const char *name, unsigned char d_type)
+{
+    static const char tail[] = "-" LAYOUT_MARK_NAME;
+    size_t n = strlen(name);
+    if (strncmp(name, ".tmp-", 5) != 0 || n < sizeof(tail) ||
+        strcmp(name + n - (sizeof(tail) - 1), tail) != 0)
+        return 0;
+    return sweep_one(arg, name, d_type);
 }
 
 void layout_blob_close(struct layout *layout)
@@ -423,6 +436,8 @@ void layout_blob_close(struct layout *layout)
     if (layout->workdir >= 0) {
         struct sweeping sweeping = {layout->workdir, clock_realtime_ns()};
         (void)dir_each(layout->workdir, sweep_one, &sweeping, NULL);
+        sweeping.dirfd = layout->dirfd;
+        (void)dir_each(layout->dirfd, sweep_mark, &sweeping, NULL);
         unlinkat(layout->dirfd, LAYOUT_WORK_NAME, AT_REMOVEDIR); /* when it is empty */
         close(layout->workdir);
     }

@@ -22,6 +22,7 @@
 #include "store/store.h"
 
 #define LAYOUT_WORK_NAME ".larder"
+#define LAYOUT_MARK_NAME "oci-layout"
 /* A batch: one commit of a journal for this many blobs; as many files are open meanwhile, which may
  * be a quarter of all we are allowed. */
 #define LAYOUT_BATCH_BLOBS 256
