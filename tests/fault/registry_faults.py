@@ -179,6 +179,7 @@ def in_a_box(scratch, registry, job, function, *arguments):
     with scratch.box() as box:
         box.env["LARDER_NET_RETRIES"] = "1"
         job.prepare(box, registry, repo)
+        box.notes["struck"] = function in (kill, fail, starve)
         return function(box, registry, job, repo, job.argv(box, registry, repo), *arguments)
 
 
