@@ -75,7 +75,8 @@ void roots_done(struct roots *roots)
     free(roots->bad_ref);
     roots->bad_ref = NULL;
     reach_free(roots->reach);
-    roots->reach = NULL;
+    reach_free(roots->held);
+    roots->reach = roots->held = NULL;
 }
 
 /* ---- refs ---- */
@@ -208,9 +209,19 @@ static int add_ref(void *arg, const char *name)
 static int add_lease(void *arg, const struct lease *lease)
 {
     struct filling *filling = arg;
+    struct roots *roots = filling->roots;
+    bool is_known = true;
+    int result = 0;
     if (lease_check(lease) == PROCESS_DEAD)
         return 0;
-    return digest_set_add(&filling->roots->leases, &lease->digest, filling->e);
+    if (lease->media_type && !roots->held)
+        result = reach_new(filling->store, &roots->held, filling->e);
+    if (result == 0 && lease->media_type && roots->held)
+        result = reach_add(roots->held, &lease->digest, lease->media_type, &is_known, filling->e);
+    if (result < 0)
+        return result;
+    roots->is_held_unknown |= !is_known;
+    return digest_set_add(&roots->leases, &lease->digest, filling->e);
 }
 
 /* now: taken before, so that what changes after it is younger. */
@@ -273,6 +284,9 @@ static int load_leases(struct larder_store *store, struct roots *roots,
 {
     struct filling filling = {.store = store, .roots = roots, .e = e};
     roots->leases.count = 0;
+    roots->is_held_unknown = false;
+    if (roots->held)
+        reach_reset(roots->held);
     roots->leases_print = is_settled ? *print : (struct index_print){0, 0, 0, 0};
     int result = lease_each(store, NULL, add_lease, &filling, e);
     digest_set_sort(&roots->leases);
@@ -313,8 +327,8 @@ bool roots_have_ref(const struct roots *roots, const struct larder_digest *diges
 int roots_have_lease(struct larder_store *store, const struct roots *roots,
                      const struct larder_digest *digest, bool *ret, struct larder_error *e)
 {
-    *ret = false;
-    if (!digest_set_has(&roots->leases, digest))
+    *ret = roots->is_held_unknown || (roots->held && reach_has(roots->held, digest));
+    if (*ret || !digest_set_has(&roots->leases, digest))
         return 0;
     return lease_holds(store, digest, ret, e);
 }

@@ -2,8 +2,8 @@
 #pragma once
 /*
  * What gc must not touch: digests that refs keep (a manifest with all below it) and digests that
- * live leases hold, read from their files (never from the index: nothing is deleted on a cache's
- * word).
+ * live leases hold (those of images, too, with all below), read from their files (never from the
+ * index: nothing is deleted on a cache's word).
  *
  *     struct roots roots = {0};
  *     roots_load(store, &roots, e);
@@ -34,8 +34,10 @@ void digest_set_done(struct digest_set *set);
 struct reach;
 
 struct roots {
-    struct digest_set refs, leases;              /* refs: with all that their manifests lead to */
-    struct reach *reach;                         /* what manifests lead to, read once */
+    struct digest_set refs, leases; /* refs: with all that their manifests lead to */
+    struct reach *reach;            /* what manifests lead to, read once */
+    struct reach *held;             /* the same of leased images; NULL: there is none */
+    bool is_held_unknown;           /* one's manifest can't be read: it may hold any blob */
     struct index_print refs_print, leases_print; /* none: read again at each refresh */
     char *bad_ref; /* a damaged one, or with a manifest that can't be read: what it keeps is not
                       known */
@@ -50,7 +52,7 @@ bool roots_referrer_subject(const char *name, struct larder_digest *ret);
 int roots_load(struct larder_store *store, struct roots *roots, struct larder_error *e);
 int roots_refresh(struct larder_store *store, struct roots *roots, struct larder_error *e);
 void roots_done(struct roots *roots);
-/* Leases are asked for their life now. */
+/* Leases are asked for their life now, those of images when they were read. */
 int roots_have_lease(struct larder_store *store, const struct roots *roots,
                      const struct larder_digest *digest, bool *ret, struct larder_error *e);
 bool roots_have_ref(const struct roots *roots, const struct larder_digest *digest);

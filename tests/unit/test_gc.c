@@ -3,8 +3,11 @@
 #include "upkeep.h"
 
 #include "base/error.h"
+#include "base/hash.h"
 #include "base/process.h"
+#include "oci/media_type.h"
 #include "store/dir/blob.h"
+#include "store/dir/lease.h"
 #include "store/dir/memo.h"
 #include "store/dir/quarantine.h"
 #include "store/gc.h"
@@ -98,6 +101,59 @@ static void leases_hold(void **state)
     report = collect(bed, 0, 0, false, &told);
     assert_true(report.removed_leases == 1 && report.removed_blobs == 1);
     assert_true(!bed_has(bed, &held) && bed_has(bed, &later));
+}
+
+/* A manifest that names a config and a layer of those texts, which need not be there. */
+static struct larder_digest put_manifest(struct bed *bed, const char *config, const char *layer)
+{
+    char text[1024], hex[2][LARDER_DIGEST_TEXT_BYTES];
+    struct larder_digest digest[2];
+    assert_int_equal(hash_of(LARDER_DIGEST_SHA256, config, strlen(config), &digest[0], NULL), 0);
+    assert_int_equal(hash_of(LARDER_DIGEST_SHA256, layer, strlen(layer), &digest[1], NULL), 0);
+    snprintf(text, sizeof(text),
+             "{\"schemaVersion\":2,\"mediaType\":\"" OCI_TYPE_MANIFEST "\","
+             "\"config\":{\"mediaType\":\"" OCI_TYPE_CONFIG "\",\"digest\":\"%s\",\"size\":%zu},"
+             "\"layers\":[{\"mediaType\":\"" OCI_TYPE_LAYER "\",\"digest\":\"%s\",\"size\":%zu}]}",
+             larder_digest_format(&digest[0], hex[0]), strlen(config),
+             larder_digest_format(&digest[1], hex[1]), strlen(layer));
+    return bed_put(bed, text);
+}
+
+/* One lease holds what the manifest names: what is here, and what comes later. */
+static void an_image_is_held_whole(void **state)
+{
+    struct bed *bed = *state;
+    struct told told;
+    char id[LARDER_LEASE_ID_BYTES];
+    struct larder_digest manifest = put_manifest(bed, "config", "layer"),
+                         layer = bed_put(bed, "layer"), other = bed_put(bed, "other");
+    bed_age(bed, &manifest, 8 * DAY_NS);
+    bed_age(bed, &layer, 8 * DAY_NS);
+    bed_age(bed, &other, 8 * DAY_NS);
+    OK(lease_image(bed->store, &manifest, OCI_TYPE_MANIFEST, "test", id, e));
+    struct larder_gc_report report = collect(bed, 0, 1, false, &told);
+    assert_true(report.removed_blobs == 1 && report.pinned_blobs == 2);
+    assert_string_equal(told.last_why, "a lease holds it");
+    assert_true(bed_has(bed, &manifest) && bed_has(bed, &layer) && !bed_has(bed, &other));
+
+    struct larder_digest config = bed_put(bed, "config");
+    report = collect(bed, 0, 1, false, NULL);
+    assert_true(report.removed_blobs == 0 && bed_has(bed, &config));
+
+    /* What can't be read may hold anything. */
+    other = bed_put(bed, "other");
+    bed_rot(bed, &manifest);
+    struct stat st;
+    char path[256];
+    assert_int_equal(stat(bed_file(bed, "blobs", &manifest, path), &st), 0);
+    const struct timespec times[2] = {st.st_atim, {.tv_sec = 1}};
+    assert_int_equal(utimensat(AT_FDCWD, path, times, 0), 0);
+    report = collect(bed, 0, 1, false, NULL);
+    assert_true(report.removed_blobs == 0 && bed_has(bed, &other) && bed_has(bed, &layer));
+
+    OK(larder_lease_release(bed->store, id, e));
+    collect(bed, 0, 1, false, NULL);
+    assert_true(!bed_has(bed, &layer) && !bed_has(bed, &config) && !bed_has(bed, &other));
 }
 
 /* A damaged lease or ref may be about anything: nothing goes for lack of a reference. */
@@ -401,6 +457,7 @@ int main(void)
 #define T(fn) cmocka_unit_test_setup_teardown(fn, bed_setup, bed_teardown)
         T(only_the_unused_goes),
         T(leases_hold),
+        T(an_image_is_held_whole),
         T(what_cannot_be_read_protects),
         T(an_open_file_stays),
         T(the_probe_decides),

@@ -16,6 +16,7 @@ static int keep(void *arg, const struct lease *lease)
     out->purpose = strdup(lease->purpose);
     out->host = strdup(lease->host);
     out->path = lease->path ? strdup(lease->path) : NULL;
+    out->media_type = lease->media_type ? strdup(lease->media_type) : NULL;
     return 0;
 }
 
@@ -202,6 +203,30 @@ static void many_at_once(void **state)
     assert_int_equal(fixture_count(f, "leases"), 0);
 }
 
+static void of_an_image(void **state)
+{
+    struct fixture *f = *state;
+    static const char type[] = "application/vnd.oci.image.manifest.v1+json";
+    struct larder_digest digest = fixture_put(f, "{}"), none = {.alg = LARDER_DIGEST_SHA256};
+    char id[LARDER_LEASE_ID_BYTES];
+    struct lease lease = {0};
+    struct slice text = slice_of(
+        "{\"version\":1,\"id\":\"00112233445566778899aabbccddeeff\",\"kind\":\"until\","
+        "\"digest\":\"sha256:ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad\","
+        "\"purpose\":\"p\",\"host\":\"h\",\"created_ns\":1,\"until_ns\":2,\"media_type\":3}");
+
+    assert_int_equal(lease_image(f->store, &none, type, "p", id, &f->e), -LARDER_NOENT);
+    assert_int_equal(lease_image(f->store, &digest, type, "p", id, &f->e), 0);
+    assert_true(holds(f, &digest));
+    assert_int_equal(lease_each(f->store, &digest, keep, &lease, &f->e), 0);
+    assert_int_equal(lease.kind, LEASE_PROCESS);
+    assert_int_equal(lease.process.pid, getpid());
+    assert_string_equal(lease.media_type, type);
+    lease_done(&lease);
+    assert_int_equal(larder_lease_release(f->store, id, &f->e), 0);
+    assert_int_equal(lease_parse(text, &lease, &f->e), -LARDER_CORRUPT);
+}
+
 int main(void)
 {
 #define STORE(fn) cmocka_unit_test_setup_teardown(fn, fixture_setup, fixture_teardown)
@@ -209,6 +234,7 @@ int main(void)
         STORE(of_a_process),        STORE(of_a_file),
         STORE(of_a_time),           STORE(only_of_blobs_that_are_there),
         STORE(damage_is_not_death), STORE(many_at_once),
+        STORE(of_an_image),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -28,6 +28,7 @@ static const char *const kind_names[] = {
 
 void lease_done(struct lease *lease)
 {
+    free(lease->media_type);
     free(lease->purpose);
     free(lease->host);
     free(lease->path);
@@ -75,6 +76,19 @@ static int parse_file(const struct json *doc, struct lease *ret, struct larder_e
     return 0;
 }
 
+/* One that says nothing of manifests to us may do so to a later larder: then it holds more. */
+static int parse_media_type(const struct json *doc, struct lease *ret, struct larder_error *e)
+{
+    const char *media_type = NULL;
+
+    if (!json_get(doc, "media_type"))
+        return 0;
+    if (!doc_get_string(doc, "media_type", &media_type))
+        return damaged(e, "media_type: no text");
+    ret->media_type = strdup(media_type);
+    return ret->media_type ? 0 : error_nomem(e);
+}
+
 static int parse_common(const struct json *doc, struct lease *ret, struct larder_error *e)
 {
     int64_t version = 0;
@@ -106,7 +120,9 @@ static int parse_common(const struct json *doc, struct lease *ret, struct larder
     snprintf(ret->id, sizeof ret->id, "%s", id);
     ret->purpose = strdup(purpose);
     ret->host = strdup(host);
-    return ret->purpose && ret->host ? 0 : error_nomem(e);
+    if (!ret->purpose || !ret->host)
+        return error_nomem(e);
+    return parse_media_type(doc, ret, e);
 }
 
 int lease_parse(struct slice text, struct lease *ret, struct larder_error *e)
@@ -173,6 +189,8 @@ static int lease_format(const struct lease *lease, struct buf *out, struct larde
     r |= json_set_string(doc, "id", lease->id);
     r |= json_set_string(doc, "kind", kind_names[lease->kind]);
     r |= json_set_string(doc, "digest", larder_digest_format(&lease->digest, text));
+    if (lease->media_type)
+        r |= json_set_string(doc, "media_type", lease->media_type);
     r |= doc_set_text(doc, "purpose", lease->purpose);
     r |= doc_set_text(doc, "host", lease->host);
     r |= json_set_i64(doc, "created_ns", lease->created_ns);
@@ -416,6 +434,18 @@ int larder_lease_process(struct larder_store *store, const struct larder_digest 
     if (r == 0)
         r = process_id_of(pid, &lease.process, e);
     /* Not durable: a power loss ends the process too. */
+    return r < 0 ? r : take(store, &lease, purpose, false, ret_id, e);
+}
+
+int lease_image(struct larder_store *store, const struct larder_digest *digest,
+                const char *media_type, const char *purpose, char ret_id[LARDER_LEASE_ID_BYTES],
+                struct larder_error *e)
+{
+    struct lease lease = {.kind = LEASE_PROCESS, .digest = *digest};
+    int r = store_require_writable(store, e);
+    if (r == 0)
+        r = process_id_self(&lease.process, e);
+    lease.media_type = (char *)(uintptr_t)media_type; /* borrowed, as purpose is in take() */
     return r < 0 ? r : take(store, &lease, purpose, false, ret_id, e);
 }
 

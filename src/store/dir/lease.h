@@ -18,6 +18,7 @@ struct lease {
     char id[LARDER_LEASE_ID_BYTES];
     enum lease_kind kind;
     struct larder_digest digest;
+    char *media_type; /* of a manifest: what it names is held with it; NULL: the digest alone */
     char *purpose;
     char *host; /* who made it: a store on a shared disk has leases of other hosts */
     int64_t created_ns;
@@ -39,6 +40,14 @@ int lease_unnamed_file(struct larder_store *store, const struct larder_digest *d
                        const char *path, const char *purpose, char ret_id[LARDER_LEASE_ID_BYTES],
                        struct larder_error *e);
 bool lease_is_there(struct larder_store *store, const char *id);
+/*
+ * Holds a manifest that is in the store and all that it names, for this process: what is here, and
+ * what is on its way from the moment that it arrives. One file and no fsync, however many layers.
+ * gc reads the manifest itself (roots.h). NOENT: it is not in the store.
+ */
+int lease_image(struct larder_store *store, const struct larder_digest *digest,
+                const char *media_type, const char *purpose, char ret_id[LARDER_LEASE_ID_BYTES],
+                struct larder_error *e);
 /* Alive, dead (may be removed) or unknown (counts as alive). */
 enum process_state lease_check(const struct lease *lease);
 /* One line for people: "process 123 (qemu-system-x86) since 2 min: image use". */
@@ -52,6 +61,6 @@ int lease_each(struct larder_store *store, const struct larder_digest *digest,
 /* Removes dead ones; counts them. */
 int lease_sweep(struct larder_store *store, bool dry_run, uint64_t *ret_removed,
                 struct larder_error *e);
-/* Whether any live or unknown lease holds digest. */
+/* Whether any live or unknown lease holds digest by its own name (not by a manifest's). */
 int lease_holds(struct larder_store *store, const struct larder_digest *digest, bool *ret,
                 struct larder_error *e);
