@@ -178,6 +178,7 @@ int blob_move_run(const struct blob_move *move, enum blob_how *ret, struct larde
                                    .blob = move->blob,
                                    .team = move->team,
                                    .progress = move->progress,
-                                   .arg = move->arg};
+                                   .arg = move->arg,
+                                   .ret_resumed = move->ret_resumed};
     return blob_pull_run(&pull, ret, e);
 }

@@ -22,6 +22,7 @@ struct blob_move {
     /* Bytes done so far, often; called from the lane or a thread of it. NULL. */
     int (*progress)(void *arg, uint64_t done_bytes, struct larder_error *e);
     void *arg;
+    uint64_t *ret_resumed; /* bytes that an earlier run left and that were right; may be NULL */
 };
 /* MISMATCH: `from` gave other bytes than the digest's (a file's: CORRUPT). Nothing of them is kept.
  */

@@ -64,7 +64,7 @@ static int pull_bytes(const struct blob_pull *pull, struct blob_write *w, struct
     return rc < 0 ? rc : blob_write_finish(w, e);
 }
 
-static int pull_once(const struct blob_pull *pull, struct hash_team *team, bool *ret_was_resumed,
+static int pull_once(const struct blob_pull *pull, struct hash_team *team, uint64_t *ret_resumed,
                      enum blob_how *ret, struct larder_error *e)
 {
     struct blob_write w = {.to = pull->to,
@@ -82,8 +82,8 @@ static int pull_once(const struct blob_pull *pull, struct hash_team *team, bool 
         *ret = BLOB_EXISTED;
         return 0;
     }
-    *ret_was_resumed = w.writer.done_bytes > 0;
     rc = pull_bytes(pull, &w, e);
+    *ret_resumed = w.resumed_bytes;
     if (rc < 0) {
         blob_write_abort(&w, rc);
         return rc;
@@ -96,7 +96,7 @@ int blob_pull_run(const struct blob_pull *pull, enum blob_how *ret, struct larde
 {
     CLEANUP(hash_team_freep) struct hash_team *own = NULL;
     struct larder_error first = LARDER_ERROR_INIT;
-    bool was_resumed = false;
+    uint64_t resumed = 0;
     int rc;
 
     if (!pull->team) {
@@ -104,12 +104,14 @@ int blob_pull_run(const struct blob_pull *pull, enum blob_how *ret, struct larde
         if (rc < 0)
             return rc;
     }
-    rc = pull_once(pull, pull->team ? pull->team : own, &was_resumed, ret, &first);
-    if (rc == -LARDER_MISMATCH && was_resumed) {
+    rc = pull_once(pull, pull->team ? pull->team : own, &resumed, ret, &first);
+    if (rc == -LARDER_MISMATCH && resumed > 0) {
         /* Perhaps only what was kept is wrong. It is dropped by now. */
         error_clear(&first);
-        rc = pull_once(pull, pull->team ? pull->team : own, &was_resumed, ret, &first);
+        rc = pull_once(pull, pull->team ? pull->team : own, &resumed, ret, &first);
     }
+    if (rc == 0 && pull->ret_resumed)
+        *pull->ret_resumed = resumed;
     if (rc < 0 && e)
         *e = first;
     return rc;

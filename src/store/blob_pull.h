@@ -19,6 +19,7 @@ struct blob_pull {
     /* Bytes done so far, often; called from the lane. Negative ends it with that code. NULL. */
     int (*progress)(void *arg, uint64_t done_bytes, struct larder_error *e);
     void *arg;
+    uint64_t *ret_resumed; /* bytes that an earlier run left and that were right; may be NULL */
 };
 /*
  * MISMATCH when the bytes are not the digest's: nothing is left behind. After other failures what

@@ -90,7 +90,7 @@ int blob_write_resume(struct blob_write *w, struct larder_error *e)
         if (is_short)
             break;
     }
-    w->started_bytes = w->written_bytes;
+    w->resumed_bytes = w->started_bytes = w->written_bytes;
     return 0;
 }
 
@@ -191,7 +191,7 @@ int blob_write_put(struct blob_write *w, const void *data, size_t n, struct lard
 int blob_write_restart(struct blob_write *w, struct larder_error *e)
 {
     hash_stream_drop(w->stream, TAKE_PTR(w->buffer));
-    w->written_bytes = w->started_bytes = 0;
+    w->written_bytes = w->resumed_bytes = w->started_bytes = 0;
     return hash_stream_reset(w->stream, e);
 }
 

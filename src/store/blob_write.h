@@ -24,6 +24,7 @@ struct blob_write {
     struct hash_stream *stream;
     struct hash_buffer *buffer; /* being filled; NULL: none */
     uint64_t written_bytes;     /* to the file, and given to the stream */
+    uint64_t resumed_bytes;     /* of them, left by an earlier run */
     uint64_t started_bytes;     /* write-back begun up to here */
     int direct_fd;              /* the same file past the page cache; -1 */
     bool is_not_direct;         /* it can't be opened so */

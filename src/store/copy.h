@@ -28,6 +28,7 @@ struct copy_result {
     bool was_there;               /* every ref pointed to it already: nothing was done */
     uint64_t blobs_copied, blobs_existed, blobs_mounted, manifests_put;
     uint64_t bytes_copied;
+    uint64_t bytes_resumed; /* of them, that an earlier run had fetched */
 };
 
 /*

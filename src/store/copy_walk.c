@@ -261,6 +261,7 @@ static int step_move(struct copy_walk *w, struct copy_node *node, struct larder_
 {
     struct store_descriptor d;
     struct moving moving = {w, node};
+    uint64_t resumed = 0;
     struct blob_move move = {.from = node->from,
                              .to = w->to,
                              .blob = &d,
@@ -268,7 +269,8 @@ static int step_move(struct copy_walk *w, struct copy_node *node, struct larder_
                              .is_missing = is_missing(w),
                              .team = w->team,
                              .progress = moving_progress,
-                             .arg = &moving};
+                             .arg = &moving,
+                             .ret_resumed = &resumed};
     enum blob_how how = BLOB_COPIED;
     int rc;
 
@@ -288,6 +290,7 @@ static int step_move(struct copy_walk *w, struct copy_node *node, struct larder_
     w->result->blobs_existed += how == BLOB_EXISTED;
     w->result->blobs_mounted += how == BLOB_MOUNTED;
     w->result->bytes_copied += how == BLOB_COPIED ? node->size_bytes : 0;
+    w->result->bytes_resumed += resumed;
     copy_plan_finished(&w->plan, node);
     pthread_mutex_unlock(&w->lock);
     return 0;

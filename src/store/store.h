@@ -21,6 +21,7 @@
  */
 #include <stdbool.h>
 #include <stdint.h>
+#include <sys/stat.h>
 
 #include <larder/digest.h>
 #include <larder/error.h>
@@ -121,6 +122,10 @@ struct store_ops {
                        struct blob_writer *writer, struct larder_error *e);
     /* keep: what came so far is good for a later run (blob_begin's done_bytes). */
     void (*blob_abort)(struct store *s, struct blob_writer *writer, bool keep);
+    /* FILE: disk space that an earlier run left for a blob which is not there yet, and that it will
+     * go on with: at most the blob's size. 0 when there is nothing, or it can't be told. NULL:
+     * there never is. */
+    uint64_t (*blob_kept)(struct store *s, const struct store_descriptor *blob);
     /* REMOTE: the bytes from `offset` on, resumed and retried as needed; not hashed here.
      * NOENT/GONE, UNREACHABLE, MISMATCH (another size), the sink's. */
     int (*blob_get)(struct store *s, const struct store_descriptor *blob, uint64_t offset,
@@ -142,6 +147,9 @@ struct store_ops {
     /* Flushed stores lose nothing; an archive being written that was not flushed is dropped. */
     void (*close)(struct store *s);
 };
+
+/* What blob_kept tells of a file: reserved space counts, too. */
+uint64_t store_kept_bytes(const struct stat *st, uint64_t size_bytes);
 
 struct store {
     const struct store_ops *ops;

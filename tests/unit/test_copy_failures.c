@@ -105,6 +105,7 @@ static void a_cut_transfer_goes_on_where_it_was(void **state)
     assert_int_equal(partial->n, 600007);
     assert_int_equal(copy_v1(&from, &to, &options, &result, NULL), 0);
     assert_has_tree(&to, &root);
+    assert_in_range(result.bytes_resumed, 600007 - 4096, 600007);
 
     /* What was kept is wrong: fetched again in the same run, from its start. */
     fake_remove(&to, &layer.digest);
@@ -116,6 +117,7 @@ static void a_cut_transfer_goes_on_where_it_was(void **state)
     assert_int_equal(pwrite(partial->partial_fd, "!", 1, FAKE_START + 5000), 1);
     assert_int_equal(copy_v1(&from, &to, &options, &result, NULL), 0);
     assert_has_tree(&to, &root);
+    assert_int_equal(result.bytes_resumed, 0);
     fake_done(&from);
     fake_done(&to);
 }

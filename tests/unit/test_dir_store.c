@@ -101,13 +101,16 @@ static void partials_go_on(void **state)
     bool exists;
     assert_ok(s->ops->blob_begin(s, &blob, &writer, &exists, &f->e), f->e);
     assert_int_equal(writer.done_bytes, 0);
+    assert_int_equal(s->ops->blob_kept(s, &blob), 0);
     assert_int_equal(fd_pwrite_full(writer.fd, bytes, n / 2, 0), 0);
     assert_ok(s->ops->blob_begin(s, &blob, &second, &exists, &f->e), f->e);
     assert_int_equal(second.done_bytes, 0);
     s->ops->blob_abort(s, &second, true);
     assert_int_equal(s->ops->blob_commit(s, &blob, &writer, &f->e), -LARDER_CORRUPT);
     s->ops->blob_abort(s, &writer, true);
+    assert_int_equal(s->ops->blob_kept(s, &blob), n / 2);
     put_blob(s, "small", 5, &small);
+    assert_int_equal(s->ops->blob_kept(s, &small), 0);
     store_close(s); /* finished ones stay */
     s = open_store(f, STORE_OPEN_WRITE);
     assert_int_equal(s->ops->blob_has(s, &small, &f->e), 1);

@@ -272,6 +272,7 @@ static void partials_go_on(void **state)
     store = open_at(state, STORE_OPEN_WRITE);
     assert_ok(store->ops->blob_begin(store, &blob, &writer, &exists, &e), e);
     assert_int_equal(writer.done_bytes, 5);
+    assert_in_range(store->ops->blob_kept(store, &blob), 5, 10);
     assert_int_equal(fd_pwrite_full(writer.fd, "56789", 5, 5), 0);
     assert_ok(store->ops->blob_commit(store, &blob, &writer, &e), e);
     store_close(store); /* not flushed: a partial still */
@@ -283,6 +284,7 @@ static void partials_go_on(void **state)
     assert_ok(store->ops->blob_commit(store, &blob, &writer, &e), e);
     assert_ok(store->ops->flush(store, &e), e);
     assert_true(is_there(state, blob_path(&blob.digest)));
+    assert_int_equal(store->ops->blob_kept(store, &blob), 0);
     /* Dropped: nothing stays. */
     blob = descriptor_of("", "abc", 3);
     assert_ok(store->ops->blob_begin(store, &blob, &writer, &exists, &e), e);

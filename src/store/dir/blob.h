@@ -37,6 +37,9 @@ void temp_keep(struct temp_file *temp);
  */
 int partial_open(struct larder_store *store, const char *key, struct temp_file *ret,
                  struct larder_error *e);
+/* Without opening it. NOENT. */
+int partial_stat(struct larder_store *store, const char *key, struct stat *ret,
+                 struct larder_error *e);
 int partial_write_meta(struct larder_store *store, const char *key, const char *json,
                        struct larder_error *e);
 int partial_read_meta(struct larder_store *store, const char *key, char **ret_json,

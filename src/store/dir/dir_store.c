@@ -168,15 +168,32 @@ static int dir_blob_extent(struct store *s, const struct store_descriptor *blob,
 
 /* ---- writing blobs ---- */
 
+#define PARTIAL_KEY_BYTES (LARDER_DIGEST_TEXT_BYTES + 8)
+static char *partial_key(const struct larder_digest *digest, char out[PARTIAL_KEY_BYTES])
+{
+    char hex[LARDER_DIGEST_TEXT_BYTES];
+    snprintf(out, PARTIAL_KEY_BYTES, "oci-%s-%s", larder_digest_alg_name(digest->alg),
+             larder_digest_hex(digest, hex));
+    return out;
+}
+
+static uint64_t dir_blob_kept(struct store *s, const struct store_descriptor *blob)
+{
+    char key[PARTIAL_KEY_BYTES];
+    struct stat st = {0};
+    struct dir_store *d = lock_dir(s);
+    bool is_there =
+        unlock_dir(d, partial_stat(d->store, partial_key(&blob->digest, key), &st, NULL) == 0);
+    return is_there ? store_kept_bytes(&st, blob->size_bytes) : 0;
+}
+
 static int open_temp(struct dir_store *d, struct dir_blob *blob, struct larder_error *e)
 {
-    char key[LARDER_DIGEST_TEXT_BYTES + 8], hex[LARDER_DIGEST_TEXT_BYTES];
+    char key[PARTIAL_KEY_BYTES];
     struct larder_error why = LARDER_ERROR_INIT;
     int r = -LARDER_BUSY;
     if (blob->size_bytes >= PARTIAL_BYTES_MIN) {
-        snprintf(key, sizeof(key), "oci-%s-%s", larder_digest_alg_name(blob->digest.alg),
-                 larder_digest_hex(&blob->digest, hex));
-        r = partial_open(d->store, key, &blob->temp, &why);
+        r = partial_open(d->store, partial_key(&blob->digest, key), &blob->temp, &why);
         blob->is_partial = r == 0;
     }
     /* Somebody else fetches the same: both do, and one is dropped. */
@@ -710,6 +727,7 @@ static const struct store_ops dir_ops = {
     .blob_begin = dir_blob_begin,
     .blob_commit = dir_blob_commit,
     .blob_abort = dir_blob_abort,
+    .blob_kept = dir_blob_kept,
     .blob_remove = dir_blob_remove,
     .flush = dir_flush,
     .close = dir_close,

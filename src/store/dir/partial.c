@@ -4,6 +4,7 @@
  * must know to go on (validators of the source). The flock on the file makes one download of many
  * and tells the sweeper that it is live.
  */
+#include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
@@ -77,6 +78,25 @@ int partial_open(struct larder_store *store, const char *key, struct temp_file *
         return 0;
     }
     return error_set(e, LARDER_BUSY, "partial %s: taken by others again and again", name);
+}
+
+int partial_stat(struct larder_store *store, const char *key, struct stat *ret,
+                 struct larder_error *e)
+{
+    char name[160];
+    struct stat st;
+    int dirfd = -1;
+    int r = partial_name(key, "", name, sizeof name, e);
+    if (r == 0)
+        r = store_place(store, STORE_PARTIAL, &dirfd, e);
+    if (r < 0)
+        return r;
+    if (fstatat(dirfd, name, &st, AT_SYMLINK_NOFOLLOW) < 0)
+        return error_errno(e, errno, "partial %s", name);
+    if (!S_ISREG(st.st_mode))
+        return error_set(e, LARDER_NOENT, "partial %s: not a regular file", name);
+    *ret = st;
+    return 0;
 }
 
 int partial_write_meta(struct larder_store *store, const char *key, const char *json,

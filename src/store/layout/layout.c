@@ -296,6 +296,7 @@ static const struct store_ops layout_ops = {
     .blob_begin = layout_blob_begin,
     .blob_commit = layout_blob_commit,
     .blob_abort = layout_blob_abort,
+    .blob_kept = layout_blob_kept,
     .blob_remove = layout_blob_remove,
     .flush = layout_flush,
     .close = layout_close,

@@ -236,6 +236,19 @@ int layout_blob_begin(struct store *s, const struct store_descriptor *descriptor
     return 0;
 }
 
+uint64_t layout_blob_kept(struct store *s, const struct store_descriptor *blob)
+{
+    struct layout *layout = layout_of(s);
+    char name[sizeof(LAYOUT_WORK_NAME) + LARDER_DIGEST_TEXT_BYTES + 16];
+    char hex[LARDER_DIGEST_TEXT_BYTES];
+    struct stat st;
+    snprintf(name, sizeof(name), LAYOUT_WORK_NAME "/%s-%s",
+             larder_digest_alg_name(blob->digest.alg), larder_digest_hex(&blob->digest, hex));
+    if (fstatat(layout->dirfd, name, &st, AT_SYMLINK_NOFOLLOW) < 0 || !S_ISREG(st.st_mode))
+        return 0;
+    return store_kept_bytes(&st, blob->size_bytes);
+}
+
 void layout_blob_abort(struct store *s, struct blob_writer *writer, bool keep)
 {
     struct layout *layout = layout_of(s);

@@ -71,6 +71,7 @@ int layout_work_dir(struct layout *layout, bool again, int *ret, struct larder_e
 bool layout_is_waiting(struct layout *layout, const struct larder_digest *digest);
 int layout_blob_begin(struct store *s, const struct store_descriptor *descriptor,
                       struct blob_writer *ret, bool *ret_exists, struct larder_error *e);
+uint64_t layout_blob_kept(struct store *s, const struct store_descriptor *blob);
 int layout_blob_commit(struct store *s, const struct store_descriptor *descriptor,
                        struct blob_writer *writer, struct larder_error *e);
 void layout_blob_abort(struct store *s, struct blob_writer *writer, bool keep);
