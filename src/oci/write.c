@@ -110,18 +110,20 @@ void oci_index_entry_of(const struct oci_descriptor *descriptor, struct oci_inde
 
 /* ---- OCI to Docker ---- */
 
+/* OCI's and Docker's names of the same layers. */
+static const char *const layer_types[][2] = {
+    {OCI_TYPE_LAYER, DOCKER_TYPE_LAYER},
+    {OCI_TYPE_LAYER_GZIP, DOCKER_TYPE_LAYER_GZIP},
+    {OCI_TYPE_LAYER_FOREIGN, DOCKER_TYPE_LAYER_FOREIGN},
+    {OCI_TYPE_LAYER_FOREIGN_GZIP, DOCKER_TYPE_LAYER_FOREIGN_GZIP},
+};
+
 /* NULL: schema 2 has no such layer. */
 static const char *docker_layer_type(const char *type)
 {
-    static const char *const rows[][2] = {
-        {OCI_TYPE_LAYER, DOCKER_TYPE_LAYER},
-        {OCI_TYPE_LAYER_GZIP, DOCKER_TYPE_LAYER_GZIP},
-        {OCI_TYPE_LAYER_FOREIGN, DOCKER_TYPE_LAYER_FOREIGN},
-        {OCI_TYPE_LAYER_FOREIGN_GZIP, DOCKER_TYPE_LAYER_FOREIGN_GZIP},
-    };
-    for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
-        if (strcmp(type, rows[i][0]) == 0)
-            return rows[i][1];
+    for (size_t i = 0; i < ARRAY_LEN(layer_types); i++) {
+        if (strcmp(type, layer_types[i][0]) == 0)
+            return layer_types[i][1];
     }
     return NULL;
 }
@@ -169,6 +171,46 @@ int oci_manifest_to_docker(const struct oci_manifest *image, struct buf *out,
                               docker_layer_type(image->layers[i].media_type));
     }
     buf_puts(out, "]}");
+    return buf_failed(out, e);
+}
+
+/* ---- Docker to OCI ---- */
+
+static const char *oci_type_of(const char *type)
+{
+    for (size_t i = 0; i < ARRAY_LEN(layer_types); i++) {
+        if (strcmp(type, layer_types[i][1]) == 0)
+            return layer_types[i][0];
+    }
+    return strcmp(type, DOCKER_TYPE_CONFIG) == 0 ? OCI_TYPE_CONFIG : type;
+}
+
+static void put_oci_descriptor(struct buf *out, const struct oci_descriptor *d)
+{
+    open_descriptor(out, oci_type_of(d->media_type), &d->digest, d->size_bytes, false);
+    put_node(out, "urls", d->urls);
+    put_node(out, "annotations", d->annotations);
+    put_member(out, "data", d->data);
+    buf_putc(out, '}');
+}
+
+int oci_manifest_from_docker(const struct oci_manifest *image, struct buf *out,
+                             struct larder_error *e)
+{
+    if (image->kind != OCI_KIND_IMAGE)
+        return error_set(e, LARDER_INVAL, "manifest: %s, expected " DOCKER_TYPE_MANIFEST,
+                         image->media_type);
+    buf_puts(out, "{\"schemaVersion\":2,\"mediaType\":\"" OCI_TYPE_MANIFEST "\",\"config\":");
+    put_oci_descriptor(out, &image->config);
+    buf_puts(out, ",\"layers\":[");
+    for (size_t i = 0; i < image->n_layers; i++) {
+        if (i > 0)
+            buf_putc(out, ',');
+        put_oci_descriptor(out, &image->layers[i]);
+    }
+    buf_putc(out, ']');
+    put_node(out, "annotations", image->annotations);
+    buf_putc(out, '}');
     return buf_failed(out, e);
 }
 

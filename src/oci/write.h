@@ -35,6 +35,10 @@ void oci_index_entry_of(const struct oci_descriptor *descriptor, struct oci_inde
 int oci_manifest_to_docker(const struct oci_manifest *image, struct buf *out,
                            struct larder_error *e);
 
+/* The other way: schema 2 as OCI's, types that have no counterpart kept. INVAL for an index. */
+int oci_manifest_from_docker(const struct oci_manifest *image, struct buf *out,
+                             struct larder_error *e);
+
 /* An artifact's manifest: empty config, layers as given, of which the empty blob is one if there
  * would be none; of the subject only type, digest and size are written. */
 struct oci_artifact_layer {
