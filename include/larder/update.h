@@ -80,7 +80,8 @@ struct larder_update_layer {
  * bootc does; the others count each digest once. */
 struct larder_update_diff {
     struct larder_update_sum total, added, removed, here, needed;
-    struct larder_update_layer *layers; /* the update's in its order, then the REMOVED by digest */
+    /* Each digest once: the update's in its order, then the REMOVED by digest. */
+    struct larder_update_layer *layers;
     size_t n_layers;
 };
 
