@@ -26,7 +26,7 @@ LARDER_BEGIN_DECLS
 struct larder_update_options {
     size_t size;
     const char *name;        /* the base's name in the store ("store:NAME"); NULL: as REF, without
-                                transport. Not with ostree */
+                                transport and digest. Not with ostree */
     const char *platform;    /* "linux/arm64"; NULL: this machine's */
     const char *ostree_repo; /* path of an ostree repository whose images are the bases */
     const char *sysroot;     /* path of an ostree sysroot ("/"): its repository, and its deployments

@@ -26,17 +26,19 @@
 
 /* REF and options as they were given, read. */
 struct update_ask {
-    struct larder_store *store; /* NULL */
-    const struct larder_update_options *options;
-    char *ref; /* complete: "docker://docker.io/library/debian:latest"; with ostree the host and
-                  name stay as written, for they are part of the ref's name there */
+    struct larder_store *store;                  /* NULL */
+    const struct larder_update_options *options; /* never NULL */
+    char *ref; /* complete: "docker://docker.io/library/debian:latest", "oci:/absolute/dir:1"; with
+                  ostree it stays as written (also without a tag) but for a "docker://" in front,
+                  for it is part of the ref's name there */
     char *platform_text;   /* normalized, "linux/amd64" */
     char *platform_memory; /* what platform borrows from */
     struct oci_platform platform;
     bool is_ostree;
-    char *name; /* in the store: options->name, else REF without transport; NULL with ostree */
+    char *name; /* in the store: options->name (without "store:"), else REF without transport and
+                   digest; NULL with ostree */
 };
-/* ref NULL: by the sysroot. INVAL, UNSUPPORTED, NOENT. */
+/* options may be NULL. ref NULL: by the sysroot. INVAL, UNSUPPORTED, NOENT. */
 int update_ask_read(struct larder_store *store, const char *ref,
                     const struct larder_update_options *options, struct update_ask *ret,
                     struct larder_error *e);
