@@ -22,8 +22,12 @@ static uint64_t registry_requests(struct store *s)
 static void registry_close(struct store *s)
 {
     struct registry *r = registry_of(s);
-    for (size_t i = 0; r->peers && i < r->n_peers; i++)
-        http_pool_free(r->peers[i].pool);
+    for (size_t i = 0; r->peers && i < r->n_peers; i++) {
+        if (r->peers[i].shared)
+            r->peers[i].shared->scheme = atomic_load(&r->peers[i].scheme);
+        else
+            http_pool_free(r->peers[i].pool);
+    }
     free(r->peers);
     endpoints_free(r->endpoints, r->n_peers);
     if (r->owns_auth)
@@ -59,9 +63,9 @@ static const struct store_ops registry_ops = {
     .close = registry_close,
 };
 
-static int open_peer(struct peer *peer, const struct endpoint *at,
-                     const struct larder_registry_options *o,
-                     const struct larder_observer *observer, struct larder_error *e)
+static int open_peer(struct registry *r, struct peer *peer, const struct endpoint *at,
+                     const struct larder_registry_options *o, struct remote_shared *shared,
+                     struct larder_error *e)
 {
     static const struct larder_net_options defaults = LARDER_NET_OPTIONS_INIT;
     const struct larder_net_options *net = o->net ? o->net : &defaults;
@@ -74,37 +78,37 @@ static int open_peer(struct peer *peer, const struct endpoint *at,
         .client_cert = at->client_cert,
         .client_key = at->client_key,
         .insecure_tls = at->tls == ENDPOINT_INSECURE,
-        .observer = observer,
+        .observer = &r->observer,
     };
     peer->endpoint = at;
     if (at->tls == ENDPOINT_TLS)
         peer->scheme = SCHEME_HTTPS;
     else if (at->tls == ENDPOINT_HTTP)
         peer->scheme = SCHEME_HTTP;
-    return http_pool_new(&http, &peer->pool, e);
+    if (!shared)
+        return http_pool_new(&http, &peer->pool, e);
+    int rc = remote_shared_pool(shared, at->base, &http, &peer->shared, e);
+    if (rc < 0)
+        return rc;
+    peer->pool = peer->shared->pool;
+    if (peer->scheme == SCHEME_UNDECIDED)
+        peer->scheme = peer->shared->scheme;
+    return 0;
 }
 
-static int open_auth(struct registry *r, const struct remote_options *remote,
-                     const struct larder_registry_options *o, struct larder_error *e)
+static int open_auth(struct registry *r, const struct larder_registry_options *o,
+                     const struct remote_shared *shared, struct larder_error *e)
 {
-    const struct auth_options options = {
-        .files = {.authfile = o->authfile, .observer = &r->observer},
-        .user = o->user,
-        .password = o->password,
-        .registry_token = o->registry_token,
-        .is_anonymous = o->is_anonymous,
-        .observer = &r->observer,
-    };
-    if (remote && remote->auth) {
-        r->auth = remote->auth;
+    if (shared) {
+        r->auth = remote_shared_auth(shared);
         return 0;
     }
     r->owns_auth = true;
-    return auth_new(&options, &r->auth, e);
+    return remote_auth_new(o, &r->observer, &r->auth, e);
 }
 
 static int open_peers(struct registry *r, const struct larder_registry_options *o,
-                      struct larder_error *e)
+                      struct remote_shared *shared, struct larder_error *e)
 {
     const struct endpoint_options options = {
         .conf = o->registries_conf,
@@ -118,7 +122,7 @@ static int open_peers(struct registry *r, const struct larder_registry_options *
     if (!r->peers)
         return error_nomem(e);
     for (size_t i = 0; rc == 0 && i < r->n_peers; i++)
-        rc = open_peer(&r->peers[i], &r->endpoints[i], o, &r->observer, e);
+        rc = open_peer(r, &r->peers[i], &r->endpoints[i], o, shared, e);
     return rc;
 }
 
@@ -152,16 +156,18 @@ static int open_registry(const char *host, const char *repository,
     r->is_writable = (flags & STORE_OPEN_WRITE) != 0;
     r->retries = o->net ? o->net->retries : LARDER_NET_RETRIES;
     r->retry_wait_ns = remote ? remote->retry_wait_ns : 0;
+    r->limit = remote ? remote->limit : NULL;
     r->whole_bytes_max = r->chunk_bytes_max = UINT64_MAX;
     r->host = strdup(host);
     r->repository = repository ? strdup(repository) : NULL;
     int rc = r->host && (!repository || r->repository) ? 0 : error_nomem(e);
     if (rc == 0)
         rc = name_of(r, e);
+    struct remote_shared *shared = remote ? remote->shared : NULL;
     if (rc == 0)
-        rc = open_peers(r, o, e);
+        rc = open_peers(r, o, shared, e);
     if (rc == 0)
-        rc = open_auth(r, remote, o, e);
+        rc = open_auth(r, o, shared, e);
     if (rc < 0)
         registry_close(&r->store);
     else

@@ -13,12 +13,30 @@
 #include "net/http.h"
 #include "store/store.h"
 
-struct auth;
+/* Tokens and open connections, for handles opened one after the other with the same options. */
+struct remote_shared;
+/* options (NULL: defaults) and observer must outlive it. */
+int remote_shared_new(const struct larder_registry_options *options,
+                      const struct larder_observer *observer, struct remote_shared **ret,
+                      struct larder_error *e);
+/* No handle may be open any more. NULL is fine. */
+void remote_shared_free(struct remote_shared *shared);
+DEFINE_CLEANUP(struct remote_shared *, remote_shared_free)
+
+/* What a registry said about how much it may be asked. A mirror's word is not told. */
+struct remote_limit {
+    bool is_reached;        /* 429, or 503 with a time to come back */
+    int64_t retry_after_ns; /* how long to stay away; 0: it didn't say */
+    bool has_left;          /* it counts some questions (RateLimit-Remaining), */
+    uint64_t left;          /* of which so many may come yet */
+};
 
 /* Made once per command from the public options, shared by the stores opened with it. */
 struct remote_options {
     const struct larder_registry_options *options; /* borrowed */
-    struct auth *auth;                             /* shared; NULL: registry_open makes its own */
+    struct remote_shared *shared;                  /* NULL: everything is the handle's own */
+    struct remote_limit *limit; /* not NULL: filled in, and a limit is not waited for: the question
+                                   fails at once, for who has others to ask meanwhile */
     const struct larder_observer *observer;
     int64_t retry_wait_ns; /* first wait before trying again, doubled each time; 0: 500 ms */
 };

@@ -93,11 +93,26 @@ static void hold(struct registry *r, const struct http_response *response)
         continue;
 }
 
+/* Whether the registry (or its token server) wants to be left alone, and nobody is to wait. */
+static bool is_limit(const struct registry *r, const struct call *c,
+                     const struct larder_error *failure)
+{
+    bool is_told = c->response.status == failure->http_status;
+    int64_t after_ns = is_told ? c->response.retry_after_ns : 0;
+    if (!r->limit || (failure->http_status != 429 && (failure->http_status != 503 || !after_ns)))
+        return false;
+    if (!c->peer->endpoint->is_mirror) {
+        r->limit->is_reached = true;
+        r->limit->retry_after_ns = after_ns;
+    }
+    return true;
+}
+
 int call_wait(struct registry *r, struct retry *retry, const struct call *c,
               const struct larder_error *failure, struct larder_error *e)
 {
     int64_t after_ns = failure->http_status ? c->response.retry_after_ns : 0;
-    if (!retry_may(retry, failure, after_ns)) {
+    if (is_limit(r, c, failure) || !retry_may(retry, failure, after_ns)) {
         if (e)
             *e = *failure;
         return -(int)failure->code;
@@ -116,6 +131,21 @@ int call_wait(struct registry *r, struct retry *retry, const struct call *c,
         r->observer.progress(r->observer.arg, &progress);
     }
     return retry_wait(retry, after_ns, e);
+}
+
+/* Docker Hub counts the manifests that are got: "RateLimit-Remaining: 76;w=21600". */
+static void note_left(const struct registry *r, const struct call *c)
+{
+    struct slice value = http_response_header(&c->response, "RateLimit-Remaining", 0);
+    const char *end = value.n ? memchr(value.p, ';', value.n) : NULL;
+    uint64_t left;
+    if (end)
+        value.n = (size_t)(end - value.p);
+    if (c->peer->endpoint->is_mirror || c->is_elsewhere ||
+        !slice_parse_u64(slice_trim(value), &left))
+        return;
+    r->limit->has_left = true;
+    r->limit->left = left;
 }
 
 /* ---- one exchange ---- */
@@ -145,10 +175,13 @@ static int perform(struct registry *r, struct call *c, struct http_client *clien
     int rc = http_perform(client, &request, &c->response, e);
     if (rc < 0)
         return rc;
-    hold(r, &c->response);
     call_warnings(r, &c->response);
     const char *final_url = c->response.final_url;
     c->is_elsewhere = final_url && !url_same_origin(url, final_url);
+    if (r->limit)
+        note_left(r, c);
+    else
+        hold(r, &c->response);
     return 0;
 }
 

@@ -31,8 +31,9 @@ enum scheme { SCHEME_UNDECIDED, SCHEME_HTTPS, SCHEME_HTTP };
 struct peer {
     const struct endpoint *endpoint;
     struct http_pool *pool;
-    _Atomic int scheme;   /* enum scheme: found out by the first answer, then kept */
-    _Atomic bool is_dead; /* a mirror that could not be reached: not asked again */
+    struct shared_pool *shared; /* whose the pool is; NULL: ours */
+    _Atomic int scheme;         /* enum scheme: found out by the first answer, then kept */
+    _Atomic bool is_dead;       /* a mirror that could not be reached: not asked again */
 };
 
 /* Whether something works here; learned on the way, never asked for its own sake. */
@@ -48,7 +49,8 @@ struct registry {
     char *repository;
     bool is_writable; /* mirrors are not asked then: what they say may be old */
     unsigned retries;
-    int64_t retry_wait_ns; /* 0: default */
+    int64_t retry_wait_ns;      /* 0: default */
+    struct remote_limit *limit; /* NULL: nobody wants to know, and limits are waited for */
     struct auth *auth;
     bool owns_auth;
     struct endpoint *endpoints;
@@ -85,6 +87,23 @@ static inline const char *registry_read_actions(const struct registry *r)
 {
     return r->is_writable ? "pull,push" : "pull";
 }
+
+/* ---- what handles share (shared.c) ---- */
+
+struct shared_pool {
+    struct shared_pool *next;
+    char *key; /* the options that differ from endpoint to endpoint */
+    struct http_pool *pool;
+    int scheme; /* as a handle found out; enum scheme */
+};
+struct auth *remote_shared_auth(const struct remote_shared *shared);
+/* The pool for an endpoint; the options' observer is the shared one's. */
+int remote_shared_pool(struct remote_shared *shared, const char *base,
+                       const struct http_options *options, struct shared_pool **ret,
+                       struct larder_error *e);
+int remote_auth_new(const struct larder_registry_options *options,
+                    const struct larder_observer *observer, struct auth **ret,
+                    struct larder_error *e);
 
 /* ---- one question ---- */
 
