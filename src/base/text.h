@@ -27,6 +27,9 @@ void base64_encode(const void *data, size_t n, struct buf *out);
 int size_parse(const char *text, uint64_t *ret_bytes, struct larder_error *e);
 /* "1.5 GiB"; returns out (32 bytes). */
 char *size_format(uint64_t bytes, char out[32]);
+/* "1 byte", "999 bytes", "1.0 kB", "684.5 MB": powers of 1000, as GLib's g_format_size() but with a
+ * plain blank; for lines that others print, too. Returns out. */
+char *size_format_si(uint64_t bytes, char out[32]);
 /* "7d", "1h", "90s", "1w", "250ms", "1h30m", "0"; "always" is 0, "never" is INT64_MAX. INVAL. */
 int duration_parse(const char *text, int64_t *ret_ns, struct larder_error *e);
 /* "7d", "1h30m": the two largest units; "never" for INT64_MAX; returns out (32 bytes). */

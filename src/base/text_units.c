@@ -98,6 +98,25 @@ char *size_format(uint64_t bytes, char out[32])
     return out;
 }
 
+char *size_format_si(uint64_t bytes, char out[32])
+{
+    static const char *const units[] = {"kB", "MB", "GB", "TB", "PB", "EB"};
+    uint64_t one = 1000;
+    size_t unit = 0;
+
+    if (bytes < 1000) {
+        snprintf(out, 32, "%u byte%s", (unsigned)bytes, bytes == 1 ? "" : "s");
+        return out;
+    }
+    while (unit + 1 < ARRAY_LEN(units) && bytes / one >= 1000) {
+        one *= 1000;
+        unit++;
+    }
+    /* In double, and 999999 as "1000.0 kB": GLib's numbers to the digit are what is wanted. */
+    snprintf(out, 32, "%.1f %s", (double)bytes / (double)one, units[unit]);
+    return out;
+}
+
 /* From large to small; the first is only read, nobody counts in weeks. */
 static const struct {
     const char *name;

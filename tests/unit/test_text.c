@@ -114,6 +114,34 @@ static void sizes(void **state __attribute__((unused)))
     assert_string_equal(size_format(UINT64_MAX, out), "16.0 EiB");
 }
 
+/* The numbers are g_format_size()'s of GLib 2.74. */
+static void sizes_in_thousands(void **state __attribute__((unused)))
+{
+    static const struct {
+        uint64_t bytes;
+        const char *text;
+    } cases[] = {
+        {0, "0 bytes"},
+        {1, "1 byte"},
+        {2, "2 bytes"},
+        {999, "999 bytes"},
+        {1000, "1.0 kB"},
+        {1049, "1.0 kB"},
+        {1051, "1.1 kB"},
+        {999949, "999.9 kB"},
+        {999999, "1000.0 kB"},
+        {1000000, "1.0 MB"},
+        {75900000, "75.9 MB"},
+        {684549999, "684.5 MB"},
+        {1000000000000, "1.0 TB"},
+        {UINT64_MAX, "18.4 EB"},
+    };
+    char out[32];
+
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++)
+        assert_string_equal(size_format_si(cases[i].bytes, out), cases[i].text);
+}
+
 static void durations(void **state __attribute__((unused)))
 {
     static const struct {
@@ -376,6 +404,7 @@ int main(void)
         cmocka_unit_test(hex_and_base64),
         cmocka_unit_test(base64_texts),
         cmocka_unit_test(sizes),
+        cmocka_unit_test(sizes_in_thousands),
         cmocka_unit_test(durations),
         cmocka_unit_test(times),
         cmocka_unit_test(http_dates),
