@@ -3,17 +3,12 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/random.h>
-#include <time.h>
 
-#include "base/clock.h"
 #include "base/error.h"
 #include "base/text.h"
 #include "cli/commands.h"
 #include "cli/image.h"
-
-/* Shorter rounds would only load the servers. */
-#define EVERY_MIN_NS NS_PER_S
+#include "cli/interval.h"
 
 static struct {
     bool once;
@@ -95,35 +90,6 @@ static int run_round(struct cli *cli)
     return rc < 0 ? cli_fail(cli, &e) : 0;
 }
 
-/* Many hosts that were started together are not to ask together: a tenth more or less. */
-static int64_t with_jitter(int64_t ns)
-{
-    uint64_t random = 0;
-    int64_t tenth = ns / 10;
-
-    if (tenth == 0 || getrandom(&random, sizeof(random), GRND_NONBLOCK) != sizeof(random))
-        return ns;
-    return ns - tenth + (int64_t)(random % (uint64_t)(2 * tenth));
-}
-
-/* Ends early when a signal comes (no SA_RESTART). */
-static void wait_for(int64_t ns)
-{
-    int64_t end = clock_monotonic_ns() + ns;
-
-    while (cli_caught_signal() == 0) {
-        int64_t left = end - clock_monotonic_ns();
-        struct timespec time = {left / NS_PER_S, left % NS_PER_S};
-
-        if (left <= 0)
-            return;
-        /* A signal between the look above and this is noticed a second later. */
-        if (left > NS_PER_S)
-            time = (struct timespec){1, 0};
-        nanosleep(&time, NULL);
-    }
-}
-
 static int run_maintain(struct cli *cli, int argc, char **argv)
 {
     struct larder_error e = LARDER_ERROR_INIT;
@@ -139,14 +105,14 @@ static int run_maintain(struct cli *cli, int argc, char **argv)
     every_ns = cli_ns(cli, args.every_ns, CONFIG_maintain_every);
     if (args.once || every_ns == INT64_MAX)
         return run_round(cli);
-    if (every_ns < EVERY_MIN_NS)
+    if (every_ns < INTERVAL_MIN_NS)
         return cli_usage(cli, "maintain", "interval: found less than a second, expected more");
     for (;;) {
         status = run_round(cli);
         /* Kept open, a store that is unmounted or replaced meanwhile would not be noticed. */
         cli_store_close(cli);
         if (cli_caught_signal() == 0)
-            wait_for(with_jitter(every_ns));
+            interval_wait(interval_jitter(every_ns));
         if (cli_caught_signal())
             break;
     }
