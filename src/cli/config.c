@@ -86,6 +86,7 @@ static int parse_value(const struct config_key *key, const char *origin, const c
     switch (key->kind) {
     case CONFIG_KIND_PATH:
     case CONFIG_KIND_PATHS:
+    case CONFIG_KIND_WORDS:
         return 0;
     case CONFIG_KIND_CHOICE:
         if (!opt_is_choice(key->unit, text))
@@ -173,6 +174,30 @@ int64_t config_ns(const struct config *config, enum config_id id)
 uint64_t config_number(const struct config *config, enum config_id id)
 {
     return config->values[id].parsed.number;
+}
+
+int config_words(const struct config *config, enum config_id id, const char ***ret,
+                 struct larder_error *e)
+{
+    const char *text = config_text(config, id);
+    size_t n = text ? strlen(text) : 0;
+    const char **words;
+    int count = 0;
+    char *copy;
+    char *rest;
+
+    *ret = NULL;
+    if (!text)
+        return 0;
+    /* A word and a blank take two bytes, so there are at most that many words; the text behind. */
+    words = malloc((n / 2 + 1) * sizeof(*words) + n + 1);
+    if (!words)
+        return error_nomem(e);
+    copy = memcpy(words + n / 2 + 1, text, n + 1);
+    for (char *word = strtok_r(copy, " \t", &rest); word; word = strtok_r(NULL, " \t", &rest))
+        words[count++] = word;
+    *ret = words;
+    return count;
 }
 
 enum config_id config_find(const char *dotted)

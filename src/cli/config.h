@@ -35,6 +35,7 @@ enum config_kind {
     CONFIG_KIND_SIZE,
     CONFIG_KIND_COUNT,
     CONFIG_KIND_CHOICE,
+    CONFIG_KIND_WORDS,
 };
 
 struct config_key {
@@ -82,6 +83,10 @@ int config_set(struct config *config, enum config_id id, const char *text, const
 const char *config_text(const struct config *config, enum config_id id);
 int64_t config_ns(const struct config *config, enum config_id id);
 uint64_t config_number(const struct config *config, enum config_id id);
+/* The words of a value of kind WORDS: *ret is malloc'd, with them in it (one free()); NULL when
+ * there are none. Returns how many, or NOMEM. */
+int config_words(const struct config *config, enum config_id id, const char ***ret,
+                 struct larder_error *e);
 
 /* "gc.keep_for" -> its id; CONFIG_ID_MAX when there is no such key. */
 enum config_id config_find(const char *dotted);

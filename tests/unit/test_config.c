@@ -61,6 +61,32 @@ static void test_text(void **state)
     config_done(&config);
 }
 
+static void test_words(void **state)
+{
+    struct config config;
+    const char **words;
+
+    (void)state;
+    assert_int_equal(config_init(&config, NULL), 0);
+    assert_int_equal(config_words(&config, CONFIG_update_refs, &words, NULL), 0);
+    assert_null(words);
+    assert_int_equal(parse(&config, "[update]\nrefs = \" a  docker://h/n:t\tc \"\n", NULL), 0);
+    assert_int_equal(config_words(&config, CONFIG_update_refs, &words, NULL), 3);
+    assert_string_equal(words[0], "a");
+    assert_string_equal(words[1], "docker://h/n:t");
+    assert_string_equal(words[2], "c");
+    free(words);
+    /* The tightest: a letter a word. */
+    assert_int_equal(parse(&config, "[update]\nrefs = a b c d e\n", NULL), 0);
+    assert_int_equal(config_words(&config, CONFIG_update_refs, &words, NULL), 5);
+    assert_string_equal(words[4], "e");
+    free(words);
+    assert_int_equal(parse(&config, "[update]\nrefs = \"  \"\n", NULL), 0);
+    assert_int_equal(config_words(&config, CONFIG_update_refs, &words, NULL), 0);
+    free(words);
+    config_done(&config);
+}
+
 static void test_refused(void **state)
 {
     static const struct {
@@ -134,9 +160,9 @@ static void test_names(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_defaults), cmocka_unit_test(test_text),
-        cmocka_unit_test(test_refused),  cmocka_unit_test(test_unchanged),
-        cmocka_unit_test(test_names),
+        cmocka_unit_test(test_defaults),  cmocka_unit_test(test_text),
+        cmocka_unit_test(test_words),     cmocka_unit_test(test_refused),
+        cmocka_unit_test(test_unchanged), cmocka_unit_test(test_names),
     };
 
     return cmocka_run_group_tests_name("config", tests, NULL, NULL);
