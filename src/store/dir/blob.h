@@ -72,7 +72,8 @@ int blob_publish(struct larder_store *store, struct temp_file *temp,
  * fsync of the directory and one wait for the clock in all. Each temp is empty afterwards, or, when
  * it failed (-code of the first), still to be dropped or kept by the caller.
  */
-int temps_sync(struct temp_file *const *temps, size_t n, struct larder_error *e);
+int temps_sync(struct temp_file *const *temps, const struct larder_digest *const *digests, size_t n,
+               struct larder_error *e);
 int blob_publish_synced(struct larder_store *store, struct temp_file *const *temps,
                         const struct larder_digest *const *digests, size_t n,
                         struct larder_error *e);

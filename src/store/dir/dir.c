@@ -116,7 +116,7 @@ int store_place_make(struct larder_store *store, enum store_place place, int *re
         return error_errno(e, errno, "%s", place_names[place]);
     r = dir_sync(parent < 0 ? root : parent, place_names[place], e);
     if (r < 0)
-        return r;
+        return error_context(e, "%s", larder_store_path(store));
     if (ret_fd)
         *ret_fd = TAKE_FD(fd);
     return 0;

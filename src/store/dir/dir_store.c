@@ -304,7 +304,7 @@ static int publish_batch(struct dir_store *d, const struct batch *batch, struct 
 {
     struct larder_error why = LARDER_ERROR_INIT;
     CLEANUP_CLOSE int lock = -1;
-    int r = temps_sync(batch->temps, batch->n, &why);
+    int r = temps_sync(batch->temps, batch->digests, batch->n, &why);
     pthread_mutex_lock(&d->mutex);
     if (r == 0)
         r = store_lock(d->store, "gc", false, true, &lock, &why);

@@ -77,6 +77,8 @@ static int finish(struct publish *p, struct larder_error *e)
     int r = dir_sync(p->dirfd, "blobs", e);
     if (r == 0)
         record(p);
+    else
+        error_context(e, "%s", larder_store_path(p->store));
     temp_drop(p->temp);
     return r;
 }
@@ -209,17 +211,19 @@ int blob_publish(struct larder_store *store, struct temp_file *temp,
  * although it writes what other programs left, too. */
 #define SYNCFS_MIN 8
 
-int temps_sync(struct temp_file *const *temps, size_t n, struct larder_error *e)
+int temps_sync(struct temp_file *const *temps, const struct larder_digest *const *digests, size_t n,
+               struct larder_error *e)
 {
+    char text[LARDER_DIGEST_TEXT_BYTES];
     for (size_t i = 0; i < n; i++) {
         if (fchmod(temps[i]->fd, 0444) < 0)
-            return error_errno(e, errno, "%s: chmod", temps[i]->name);
+            return error_errno(e, errno, "blob %s: chmod", larder_digest_format(digests[i], text));
     }
     if (n >= SYNCFS_MIN && syncfs(temps[0]->fd) == 0)
         return 0;
     for (size_t i = 0; i < n; i++) {
         if (fsync(temps[i]->fd) < 0)
-            return error_errno(e, errno, "%s: fsync", temps[i]->name);
+            return error_errno(e, errno, "blob %s: fsync", larder_digest_format(digests[i], text));
     }
     return 0;
 }
@@ -256,8 +260,13 @@ int blob_publish_synced(struct larder_store *store, struct temp_file *const *tem
     }
     /* Also after a failure: what has its name keeps it. */
     for (size_t i = 0; is_named && i < ARRAY_LEN(dirs); i++) {
-        if (dirs[i] >= 0 && dir_sync(dirs[i], "blobs", r == 0 ? e : NULL) < 0)
-            r = r == 0 ? -LARDER_IO : r;
+        struct larder_error why = LARDER_ERROR_INIT;
+        if (dirs[i] < 0 || dir_sync(dirs[i], "blobs", &why) == 0 || r < 0)
+            continue;
+        error_context(&why, "%s", larder_store_path(store));
+        r = -(int)why.code;
+        if (e)
+            *e = why;
     }
     for (size_t i = 0; is_named && i < n; i++) {
         if (!is_named[i])

@@ -206,8 +206,11 @@ int ref_remove(struct larder_store *store, const char *name, struct larder_error
         r = errno == ENOENT ? error_set(e, LARDER_NOENT, "ref %s: there is none", name)
                             : error_errno(e, errno, "ref %s", name);
     }
-    if (r == 0)
+    if (r == 0) {
         r = dir_sync(dirfd, "refs", e);
+        if (r < 0)
+            error_context(e, "ref %s", name);
+    }
     buf_done(&file);
     return r;
 }

@@ -174,7 +174,8 @@ int store_write_file(struct larder_store *store, enum store_place place, const c
             return error_errno(e, errno, "%s/%s/%s", root, where, name);
         temp.name[0] = '\0';
     }
-    return flags & STORE_WRITE_DURABLE ? dir_sync(dirfd, where, e) : 0;
+    r = flags & STORE_WRITE_DURABLE ? dir_sync(dirfd, where, e) : 0;
+    return r < 0 ? error_context(e, "%s/%s/%s", root, where, name) : 0;
 }
 
 /* ---- sweeping ---- */
