@@ -2,9 +2,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Runs the checks of ./dev check, slow-check and test, and counts them truthfully.
 
-Every step runs, also after a failed one. A step prints one line; the log of a failed step is
-shown. The last line is `N passed, N failed, N skipped`: tests of meson are counted one by one
-(each line of a TAP stream is a test), a build or a lint step is one test.
+Every step runs, also after a failed one. A step prints one line; what failed in it is shown below,
+with its diagnosis, and named again in the end, in a line `failed: STEP: TEST` each. The last line is
+`N passed, N failed, N skipped`: tests of meson are counted one by one (each line of a TAP stream is
+a test), a build or a lint step is one test.
 """
 
 import concurrent.futures
@@ -27,6 +28,8 @@ SOURCE_SUITES = {"headers", "layout"}
 CLANG_FORMAT = 14
 STEP_SECONDS = 1800
 LOG_TAIL = 60
+# So many of a step's failures are named in the end.
+NAMED_MAX = 20
 LOGS = "build/check-logs"
 
 SANITIZER_ENV = {
@@ -84,6 +87,7 @@ class Step:
     def __init__(self, title):
         self.title = title
         self.failures = []  # what is to be shown of a failed step; nothing: the end of its log
+        self.failed_names = []  # its failed tests, short
         os.makedirs(LOGS, exist_ok=True)
         name = re.sub(r"[^a-z0-9]+", "-", title.lower()).strip("-")
         self.log_path = f"{LOGS}/{name}.log"
@@ -122,7 +126,7 @@ class Step:
 class Check:
     def __init__(self):
         self.total = Count()
-        self.failed_steps = []
+        self.failed_names = []
 
     def step(self, title, action):
         """Runs action(step); it returns a Count, or None for one passed test."""
@@ -144,7 +148,7 @@ class Check:
             note = str(count)
         print(f"{word:8}{seconds:7.1f} s  {title}" + (f": {note}" if note else ""), flush=True)
         if count.failed:
-            self.failed_steps.append(title)
+            self.name_failures(step, note)
             for line in step.failures or step.read_log().splitlines()[-LOG_TAIL:]:
                 print("    | " + line)
             print(f"    | (whole log: {step.log_path})", flush=True)
@@ -152,9 +156,16 @@ class Check:
         self.total.add(count)
         return not count.failed
 
+    def name_failures(self, step, note):
+        names = step.failed_names or [
+            line for line in step.read_log().splitlines() if line.startswith("not ok")] or [note]
+        self.failed_names += [f"{step.title}: {name}" for name in names[:NAMED_MAX]]
+        if len(names) > NAMED_MAX:
+            self.failed_names.append(f"{step.title}: {len(names) - NAMED_MAX} more")
+
     def finish(self):
-        if self.failed_steps:
-            print("failed: " + "; ".join(self.failed_steps))
+        for name in self.failed_names:
+            print("failed: " + name)
         print(self.total, flush=True)
         return 1 if self.total.failed or not self.total.passed else 0
 
@@ -223,13 +234,19 @@ def show_failure(step, name, word, result):
     """What failed in one test program: the bad TAP lines with their diagnosis, and stderr."""
     lines = [f"--- {name}: {word} after {result['duration']:.1f} s"]
     shown = False
+    bad = []
     for line in result.get("stdout", "").splitlines():
+        if line.startswith(("not ok", "Bail out")):
+            bad.append(line)
         shown = line.startswith(("not ok", "Bail out")) or shown and not line.startswith("ok")
         if shown:
             lines.append(line)
     lines += result.get("stderr", "").splitlines()[-30:]
     step.write("\n".join(lines))
     step.failures += lines[:LOG_TAIL]
+    if word not in ("ERROR", "FAIL") or not bad:  # a timeout, a signal, a wrong plan
+        bad.append(f"{word} after {result['duration']:.0f} s")
+    step.failed_names += [f"{name}: {line}" for line in bad]
 
 
 def run_tests(variant, wanted, env=None, prefix=(), multiplier=1):
@@ -249,7 +266,9 @@ def run_tests(variant, wanted, env=None, prefix=(), multiplier=1):
         protocols = {name: protocol for name, (_, protocol) in tests.items()}
         count, ran = count_results(step, f"{directory}/meson-logs/{base}.json", protocols)
         if ran != len(names):
-            step.write(f"{ran} of {len(names)} tests left a result")
+            step.failed_names.append(f"{ran} of {len(names)} tests left a result")
+            step.failures.append(step.failed_names[-1])
+            step.write(step.failed_names[-1])
             count.failed += abs(len(names) - ran)
         if status != 0 and not count.failed:
             count.failed = 1
