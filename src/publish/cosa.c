@@ -261,7 +261,8 @@ static void tell_files(const struct cosa *cosa)
         const char *file = cosa->build->arches[i].file;
         if (i == cosa->bad_arch)
             cosa_line(&cosa->query, "The file on disk %s has an incorrect checksum", file);
-        else if (!cosa->plan.images[i].from && access(file, F_OK) < 0 && errno == ENOENT)
+        else if (i < cosa->plan.n_images && !cosa->plan.images[i].from && access(file, F_OK) < 0 &&
+                 errno == ENOENT)
             cosa_line(&cosa->query, "The file does not exist on disk: %s", file);
     }
 }
