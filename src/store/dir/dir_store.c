@@ -477,9 +477,10 @@ static int dir_manifest_get(struct store *s, const char *ref, const struct larde
     struct slice bytes = {out->p + before, out->n - before};
     manifest.size_bytes = bytes.n;
     if (!manifest.media_type[0])
-        manifest_media_type(bytes, manifest.media_type);
-    *ret = manifest;
-    return 0;
+        r = manifest_media_type(bytes, manifest.media_type, e);
+    if (r == 0)
+        *ret = manifest;
+    return r;
 }
 
 /* With locks/gc held: everything promised is there still. */
@@ -569,8 +570,8 @@ static int dir_manifest_put(struct store *s, const struct store_descriptor *mani
                             struct larder_error *e)
 {
     struct larder_digest subject;
-    bool has_subject = manifest_subject(bytes, &subject);
-    int r = put_bytes(s, manifest, bytes, e);
+    int has_subject = manifest_subject(bytes, &subject, e);
+    int r = has_subject < 0 ? has_subject : put_bytes(s, manifest, bytes, e);
     if (r < 0 || (n_refs == 0 && !has_subject))
         return r;
     r = dir_flush(s, e);
@@ -598,8 +599,10 @@ static int collect_name(void *arg, const char *name)
     struct collecting *c = arg;
     struct store_descriptor found;
     CLEANUP(json_freep) struct json *document = NULL;
-    if (ref_read(c->d->store, name, &document, NULL) < 0 || !read_descriptor(document, &found) ||
-        !larder_digest_equal(&found.digest, c->only))
+    int r = ref_read(c->d->store, name, &document, NULL);
+    if (r == -LARDER_NOMEM)
+        return error_nomem(c->e);
+    if (r < 0 || !read_descriptor(document, &found) || !larder_digest_equal(&found.digest, c->only))
         return 0;
     if (c->n == c->cap) {
         size_t cap = c->cap ? c->cap * 2 : 16;

@@ -358,9 +358,10 @@ static int archive_manifest_get(struct store *s, const char *ref,
     struct slice bytes = {out->p + before, out->n - before};
     manifest.size_bytes = bytes.n;
     if (!manifest.media_type[0])
-        manifest_media_type(bytes, manifest.media_type);
-    *ret = manifest;
-    return 0;
+        r = manifest_media_type(bytes, manifest.media_type, e);
+    if (r == 0)
+        *ret = manifest;
+    return r;
 }
 
 static int archive_referrers(struct store *s, const struct larder_digest *subject,

@@ -359,9 +359,10 @@ int archive_manifest_put(struct store *s, const struct store_descriptor *manifes
     if (r < 0)
         return r;
     /* Nothing leads to a referrer but its own entry. */
-    if (n_refs == 0 && manifest_has_subject(bytes))
-        return put_names(archive_of(s), manifest, unnamed, 1, e);
-    return n_refs > 0 ? put_names(archive_of(s), manifest, refs, n_refs, e) : 0;
+    if (n_refs > 0)
+        return put_names(archive_of(s), manifest, refs, n_refs, e);
+    r = manifest_has_subject(bytes, e);
+    return r > 0 ? put_names(archive_of(s), manifest, unnamed, 1, e) : r;
 }
 
 /* ---- the end ---- */

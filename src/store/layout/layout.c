@@ -165,9 +165,10 @@ static int layout_manifest_get(struct store *s, const char *ref, const struct la
         return r;
     manifest.size_bytes = out->n;
     if (!manifest.media_type[0])
-        manifest_media_type(buf_slice(out), manifest.media_type);
-    *ret = manifest;
-    return 0;
+        r = manifest_media_type(buf_slice(out), manifest.media_type, e);
+    if (r == 0)
+        *ret = manifest;
+    return r;
 }
 
 static int layout_manifest_has(struct store *s, const struct store_descriptor *manifest,
@@ -219,9 +220,14 @@ static int layout_manifest_put(struct store *s, const struct store_descriptor *m
     if (r < 0)
         return r;
     /* Nothing leads to a referrer but its own entry. */
-    if (n_refs == 0 && manifest_has_subject(bytes)) {
-        putting.refs = unnamed;
-        putting.n_refs = 1;
+    if (n_refs == 0) {
+        r = manifest_has_subject(bytes, e);
+        if (r < 0)
+            return r;
+        if (r > 0) {
+            putting.refs = unnamed;
+            putting.n_refs = 1;
+        }
     }
     if (putting.n_refs == 0)
         return 0;

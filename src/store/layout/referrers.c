@@ -43,15 +43,20 @@ int manifest_read_extent(const char *where, const struct store_descriptor *manif
     return 0;
 }
 
-static struct json *parse(struct slice bytes)
+/* *ret NULL for what is no JSON. Only NOMEM is an error: without memory nothing is known. */
+static int parse(struct slice bytes, struct json **ret, struct larder_error *e)
 {
-    struct json *document = NULL;
-    return json_parse(bytes, OCI_MANIFEST_BYTES_MAX, &document, NULL) == 0 ? document : NULL;
+    *ret = NULL;
+    int r = json_parse(bytes, OCI_MANIFEST_BYTES_MAX, ret, NULL);
+    return r == -LARDER_NOMEM ? error_nomem(e) : 0;
 }
 
-void manifest_media_type(struct slice bytes, char *out)
+int manifest_media_type(struct slice bytes, char *out, struct larder_error *e)
 {
-    CLEANUP(json_freep) struct json *document = parse(bytes);
+    CLEANUP(json_freep) struct json *document = NULL;
+    int r = parse(bytes, &document, e);
+    if (r < 0)
+        return r;
     const char *type = json_get_string(document, "mediaType");
     if (!type && json_node_is_array(json_get(document, "manifests")))
         type = OCI_TYPE_INDEX;
@@ -59,19 +64,22 @@ void manifest_media_type(struct slice bytes, char *out)
         type = OCI_TYPE_MANIFEST;
     snprintf(out, OCI_MEDIA_TYPE_BYTES, "%s",
              type && strlen(type) < OCI_MEDIA_TYPE_BYTES ? type : "");
+    return 0;
 }
 
-bool manifest_has_subject(struct slice bytes)
+int manifest_has_subject(struct slice bytes, struct larder_error *e)
 {
-    CLEANUP(json_freep) struct json *document = parse(bytes);
-    return json_node_is_object(json_get(document, "subject"));
+    CLEANUP(json_freep) struct json *document = NULL;
+    int r = parse(bytes, &document, e);
+    return r < 0 ? r : json_node_is_object(json_get(document, "subject"));
 }
 
-bool manifest_subject(struct slice bytes, struct larder_digest *ret)
+int manifest_subject(struct slice bytes, struct larder_digest *ret, struct larder_error *e)
 {
-    CLEANUP(json_freep) struct json *document = parse(bytes);
+    CLEANUP(json_freep) struct json *document = NULL;
+    int r = parse(bytes, &document, e);
     const char *text = json_get_string(json_get(document, "subject"), "digest");
-    return text && oci_digest_parse(slice_of(text), ret, NULL) == 0;
+    return r < 0 ? r : text && oci_digest_parse(slice_of(text), ret, NULL) == 0;
 }
 
 /* ---- referrers ---- */
@@ -141,12 +149,16 @@ static int scan_one(struct scan *scan, const struct json *entry, unsigned depth)
     int r = digest_set_add(&scan->seen, &manifest.digest, scan->e);
     if (r < 0)
         return r;
+    CLEANUP(json_freep) struct json *document = NULL;
     int got = scan->reader->read(scan->reader->arg, &manifest, &bytes, NULL);
-    CLEANUP(json_freep) struct json *document = got == 0 ? parse(buf_slice(&bytes)) : NULL;
+    if (got == -LARDER_NOMEM)
+        r = error_nomem(scan->e);
+    else if (got == 0)
+        r = parse(buf_slice(&bytes), &document, scan->e);
     manifest.size_bytes = bytes.n;
     buf_done(&bytes);
     if (!document)
-        return 0;
+        return r;
     if (is_about(document, scan->subject))
         r = add_found(scan, &manifest, document);
     const struct json *members = json_get(document, "manifests");

@@ -10,10 +10,11 @@
 int manifest_read_extent(const char *where, const struct store_descriptor *manifest,
                          const struct store_extent *extent, struct buf *out,
                          struct larder_error *e);
-/* By the bytes alone; out holds OCI_MEDIA_TYPE_BYTES, "" when they are no manifest. */
-void manifest_media_type(struct slice bytes, char *out);
-bool manifest_has_subject(struct slice bytes);
-bool manifest_subject(struct slice bytes, struct larder_digest *ret);
+/* By the bytes alone; out holds OCI_MEDIA_TYPE_BYTES, "" when they are no manifest. NOMEM only, as
+ * the two below. */
+int manifest_media_type(struct slice bytes, char *out, struct larder_error *e);
+int manifest_has_subject(struct slice bytes, struct larder_error *e); /* 1: it has */
+int manifest_subject(struct slice bytes, struct larder_digest *ret, struct larder_error *e);
 
 /*
  * An index of what refers to subject: manifests with an entry, or in an index with an entry, whose
