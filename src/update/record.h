@@ -9,12 +9,18 @@
  *     "listed": "sha256:...",                 what REF itself pointed to: an index, or the manifest
  *     "manifest_digest": "sha256:...",        the platform's manifest behind it
  *     "checked": 1700000000000000000,         ns since 1970
- *     "update": { "media_type": "...", "manifest": "...", "config": "..." } }  left out: unchanged
+ *     "update": { "media_type": "...", "manifest": "...", "config": "..." },  left out: unchanged
+ *     "sum": "sha256:..." }                   of all the above but manifest and config
  *
  * Manifest and configuration are the registry's bytes as strings (JSON is UTF-8, so they fit). A
- * record is believed only when the manifest hashes to manifest_digest and the configuration to the
- * manifest's: a document that was torn or edited is CORRUPT. A check that finds `listed` again
+ * record is believed only when the manifest hashes to manifest_digest, the configuration to the
+ * manifest's, and the rest to sum: a document that was torn or edited is CORRUPT. The sum is no
+ * signature: whoever can write a record can write a sound one. A check that finds `listed` again
  * needs no second question.
+ *
+ * sum is the SHA-256 of one "KEY=VALUE" after the other, each ended by a NUL, in the order above
+ * and then "media_type"; a member that is left out is left out there, too, and "update" alone
+ * ("update=") stands for there being one.
  */
 #include <larder/digest.h>
 #include <larder/error.h>
@@ -22,10 +28,15 @@
 #include "base/buf.h"
 #include "base/mem.h"
 #include "base/slice.h"
+#include "oci/manifest.h"
 
 #define RECORD_VERSION 1
-/* Both documents at their largest, each byte escaped as \u00XX at worst. */
-#define RECORD_BYTES_MAX (64UL * 1024 * 1024)
+/* As much as a check takes from a registry. */
+#define RECORD_MANIFEST_BYTES_MAX OCI_MANIFEST_BYTES_MAX
+#define RECORD_CONFIG_BYTES_MAX   OCI_MANIFEST_BYTES_MAX
+/* A manifest is JSON, which escaping doubles at worst; an artifact's configuration may be any text,
+ * and a control character takes six bytes. */
+#define RECORD_BYTES_MAX (2 * RECORD_MANIFEST_BYTES_MAX + 6 * RECORD_CONFIG_BYTES_MAX + 1024 * 1024)
 
 struct update_record {
     char *ref;
@@ -40,7 +51,7 @@ struct update_record {
     /* manifest_digest is what others claim for bytes they wrote anew (ostree-ext): it can't be
      * compared with them. Never in a document. */
     bool is_rewritten;
-    char *media_type;
+    char *media_type; /* NULL: none was said */
     struct buf manifest;
     struct buf config;
 };
@@ -48,7 +59,8 @@ void record_done(struct update_record *record); /* leaves it zero; fine on zero 
 /* manifest hashes to manifest_digest, config to the manifest's; the manifest is an image's.
  * CORRUPT. With is_rewritten only that both can be parsed. */
 int record_check(const struct update_record *record, struct larder_error *e);
-/* The document, appended to out. INVAL when a text is no UTF-8. */
+/* The document, appended to out. INVAL when a text is no UTF-8 or has a NUL, when a member that
+ * must be there is missing, and for one that is_rewritten. Nothing is hashed but the sum. */
 int record_format(const struct update_record *record, struct buf *out, struct larder_error *e);
 /* CORRUPT (with what is wrong; checked by record_check), UNSUPPORTED (newer). */
 int record_parse(struct slice text, struct update_record *ret, struct larder_error *e);
