@@ -91,6 +91,7 @@ enum larder_fsck_kind {
     LARDER_FSCK_BAD_INDEX,
     LARDER_FSCK_OVERDUE_MARK,   /* invalid mark on a blob nobody uses any more */
     LARDER_FSCK_INCOMPLETE_REF, /* an image some of whose parts are not there */
+    LARDER_FSCK_BAD_RECORD,     /* of an update that was found: the next check writes it anew */
 };
 struct larder_fsck_problem {
     enum larder_fsck_kind kind;

@@ -51,6 +51,8 @@ static const char *kind_name(enum larder_fsck_kind kind)
         return "overdue-mark";
     case LARDER_FSCK_INCOMPLETE_REF:
         return "incomplete-ref";
+    case LARDER_FSCK_BAD_RECORD:
+        return "bad-record";
     }
     return "unknown";
 }

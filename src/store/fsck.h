@@ -30,5 +30,5 @@ void fsck_tell(struct fsck *fsck, enum larder_fsck_kind kind, bool is_harmless, 
 void fsck_tell_foreign(struct fsck *fsck, const char *name, const char *expected);
 
 int fsck_leases(struct fsck *fsck);
-int fsck_files(struct fsck *fsck); /* root, temporaries, refs, quarantine */
+int fsck_files(struct fsck *fsck); /* root, temporaries, refs, quarantine, updates */
 int fsck_index(struct fsck *fsck);

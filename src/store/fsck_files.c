@@ -18,6 +18,7 @@
 #include "store/reach.h"
 #include "store/fsck.h"
 #include "store/index_sync.h"
+#include "store/updates.h"
 
 #define OBJECT_BYTES 400
 /* Damaged refs (leases) of one name that are kept aside. */
@@ -47,6 +48,7 @@ static int check_root_name(void *arg, const char *name, unsigned char d_type)
                                        "tmp",
                                        "locks",
                                        "state",
+                                       "updates",
                                        "index.sqlite",
                                        "index.sqlite-wal",
                                        "index.sqlite-shm",
@@ -368,6 +370,63 @@ static int check_ref(void *arg, const char *file, unsigned char d_type)
     return result;
 }
 
+/* ---- records of updates ---- */
+
+static int tell_record(struct fsck *fsck, const char *file, enum update_file what,
+                       const struct larder_error *why)
+{
+    char object[OBJECT_BYTES];
+    bool is_temporary = what == UPDATE_FILE_TEMPORARY;
+    bool is_repaired = false;
+    snprintf(object, sizeof(object), "%s/%s", fsck->place, file);
+    if (fsck->options->repair && what != UPDATE_FILE_UNKNOWN) {
+        int result = store_updates_probe->remove(fsck->dirfd, file, fsck->e);
+        if (result < 0)
+            return error_context(fsck->e, "%s", object);
+        if (result == 0)
+            return 0;
+        is_repaired = true;
+    }
+    fsck_tell(
+        fsck, is_temporary ? LARDER_FSCK_TEMPORARY : LARDER_FSCK_BAD_RECORD, is_temporary,
+        is_repaired, object, "%s%s", is_temporary ? "left by a process that is gone" : why->msg,
+        is_repaired && !is_temporary ? "; removed, the next check finds the update again" : "");
+    return 0;
+}
+
+static int check_record(void *arg, const char *file, unsigned char d_type)
+{
+    struct fsck *fsck = arg;
+    struct larder_error why = LARDER_ERROR_INIT;
+    (void)d_type;
+    enum update_file what = store_updates_probe->judge(fsck->dirfd, file, &why);
+    if (what == UPDATE_FILE_GOOD)
+        return 0;
+    if (what == UPDATE_FILE_FOREIGN) {
+        fsck_tell_foreign(fsck, file, "a record, named by 64 hex digits");
+        return 0;
+    }
+    if (why.code != LARDER_NOMEM)
+        return tell_record(fsck, file, what, &why);
+    if (fsck->e)
+        *fsck->e = why;
+    return -LARDER_NOMEM;
+}
+
+static int fsck_updates(struct fsck *fsck)
+{
+    struct stat st;
+    int root = -1;
+    int result = store_place(fsck->store, STORE_ROOT, &root, fsck->e);
+    if (result < 0)
+        return result;
+    /* Stores made by an older larder have none, and looking makes none. */
+    if (fstatat(root, store_place_name(STORE_UPDATES), &st, AT_SYMLINK_NOFOLLOW) < 0 &&
+        errno == ENOENT)
+        return 0;
+    return walk(fsck, STORE_UPDATES, store_place_name(STORE_UPDATES), check_record);
+}
+
 /* ---- index ---- */
 
 static int remake_index(struct fsck *fsck, struct index *index)
@@ -425,5 +484,7 @@ int fsck_files(struct fsck *fsck)
                                  tell_temporary, fsck, &files, &bytes, fsck->e);
     if (result == 0)
         result = walk(fsck, STORE_REFS, "refs", check_ref);
+    if (result == 0)
+        result = fsck_updates(fsck);
     return result;
 }

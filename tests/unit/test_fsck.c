@@ -6,7 +6,7 @@
 #include "store/dir/memo.h"
 
 struct found {
-    unsigned kinds[LARDER_FSCK_INCOMPLETE_REF + 1];
+    unsigned kinds[LARDER_FSCK_BAD_RECORD + 1];
     unsigned total, repaired, harmless;
     char object[300];
 };
@@ -146,6 +146,7 @@ static void foreign_files(void **state)
         "leases/hello",
         "tmp/precious",
         "quarantine/sha256-00.1",
+        "updates/notes",
     };
     struct bed *bed = *state;
     struct found found;
@@ -223,6 +224,30 @@ static void bad_refs(void **state)
     assert_true(bed_exists(bed, "state/bad-ref.x.1"));
 }
 
+static void records(void **state)
+{
+    static const char name[] = "updates/"
+                               "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
+    struct bed *bed = *state;
+    bed_write(bed, name, "{\"version\": 1");
+    expect(bed, LARDER_FSCK_BAD_RECORD, false, true, false);
+    assert_false(bed_exists(bed, name));
+    /* Of a newer larder: not ours to remove. */
+    bed_write(bed, name, "{\"version\": 2}");
+    expect(bed, LARDER_FSCK_BAD_RECORD, false, false, false);
+    char path[256];
+    snprintf(path, sizeof(path), "%s/%s", bed->path, name);
+    assert_int_equal(unlink(path), 0);
+    bed_write(bed, "updates/.tmp-record", "left");
+    expect(bed, LARDER_FSCK_TEMPORARY, true, true, false);
+    /* A store of before there were any: looking makes no place for them. */
+    struct found found;
+    snprintf(path, sizeof(path), "%s/updates", bed->path);
+    assert_int_equal(rmdir(path), 0);
+    assert_int_equal(check(bed, false, false, &found), 0);
+    assert_true(found.total == 0 && !bed_exists(bed, "updates"));
+}
+
 static void overdue_marks(void **state)
 {
     struct bed *bed = *state;
@@ -286,6 +311,7 @@ int main(void)
         T(unsure_blobs),
         T(dangling_refs),
         T(bad_refs),
+        T(records),
         T(overdue_marks),
         T(bad_indexes),
         T(read_only_stores_can_be_checked),

@@ -34,6 +34,7 @@ static const char *const place_names[STORE_PLACE_MAX] = {
     [STORE_TMP] = "tmp",
     [STORE_LOCKS] = "locks",
     [STORE_STATE] = "state",
+    [STORE_UPDATES] = "updates",
 };
 
 const char *store_place_name(enum store_place place)

@@ -14,6 +14,8 @@
  *                             written there first too
  *   locks/<name>              flock files, never removed
  *   state/<name>              small cursors (scrub, maintain), written atomically
+ *   updates/<sha256 of key>   what the last check of a reference found (src/update); a cache,
+ *                             and no root of gc. Written in that directory, which is flocked
  *   index.sqlite              cache (src/index), rebuilt at will
  *
  * Lock order (take only downwards): locks/entry-* -> locks/url-* -> locks/blob-<2 hex> ->
@@ -48,6 +50,7 @@ enum store_place {
     STORE_TMP,
     STORE_LOCKS,
     STORE_STATE,
+    STORE_UPDATES,
     STORE_PLACE_MAX
 };
 
