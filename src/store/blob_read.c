@@ -38,6 +38,7 @@ static int read_extent(struct store *from, const struct store_descriptor *blob, 
     ssize_t n = fd_pread_full(fd, to, (size_t)extent.n_bytes, extent.offset);
     if (n < 0)
         return error_errno(e, errno, "%s: reading a blob", from->name);
+    to[n] = '\0';
     out->n += (size_t)n;
     return 0;
 }

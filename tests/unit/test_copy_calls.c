@@ -2,6 +2,8 @@
 /* The public calls of copy.h and registry.h, against the scripted registry and layouts. */
 #include "registry_server.h"
 
+#include <malloc.h>
+
 #include <larder/copy.h>
 
 #include "base/pool.h"
@@ -387,6 +389,7 @@ static void a_config_can_be_read(void **state)
     struct larder_manifest m = {0};
     struct larder_manifest config = {0};
     struct oci_manifest *parsed = NULL;
+    struct larder_copy_result copied = {0};
     struct larder_error e = LARDER_ERROR_INIT;
 
     (void)state;
@@ -405,6 +408,15 @@ static void a_config_can_be_read(void **state)
     assert_int_equal(larder_manifest_blob(NULL, at("a/b"), &parsed->config.digest, 1ULL << 30, NULL,
                                           &config, &e),
                      -LARDER_LIMIT);
+    /* Out of a file, too, it is a string: whatever was in the memory before. */
+    assert_int_equal(copy_one(at("a/b:v1"), layout("strings:one"), NULL, &copied), 0);
+    mallopt(M_PERTURB, 0x55);
+    assert_int_equal(larder_manifest_blob(NULL, layout("strings:one"), &parsed->config.digest,
+                                          parsed->config.size_bytes, NULL, &config, &e),
+                     0);
+    assert_int_equal(strlen(config.bytes), config.n_bytes);
+    larder_manifest_done(&config);
+    mallopt(M_PERTURB, 0);
     oci_manifest_free(parsed);
     larder_manifest_done(&m);
 }
