@@ -25,7 +25,7 @@ struct ostree_repo; /* the module's own */
 enum ostree_value_type {
     OSTREE_VALUE_NONE,   /* there is no such key; in an edit: remove it */
     OSTREE_VALUE_STRING, /* s */
-    OSTREE_VALUE_NUMBER, /* t */
+    OSTREE_VALUE_NUMBER, /* t, big-endian as ostree's are */
     OSTREE_VALUE_OTHER,  /* of a type that is not read here; not in an edit */
 };
 struct ostree_value {
