@@ -31,7 +31,7 @@ static void sixteen_processes_make_one_store(void **state)
         snprintf(f->path, sizeof f->path, "%s/store-%d", f->dir, round);
         assert_int_equal(fixture_race(16, open_in_child, f), 0);
         assert_int_equal(fixture_open(f, 0), 0);
-        assert_int_equal(fixture_count(f, ""), 10);
+        assert_int_equal(fixture_count(f, ""), 11);
         assert_int_equal(fixture_count(f, "blobs/sha256"), 16);
     }
     assert_string_equal(larder_store_path(f->store), f->path);
