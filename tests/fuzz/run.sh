@@ -66,6 +66,27 @@ qcow2_image() {
     printf 'b.file'; zeros 1642
 }
 
+# record_document [CONFIG]: a record by the words of larder-store(5), with its sum; with CONFIG (a
+# JSON text without backslashes), of an update.
+record_document() {
+    digest=sha256:$(printf base | sha256sum | cut -d' ' -f1)
+    if [ $# -gt 0 ]; then
+        set -- "$1" '{"schemaVersion":2,"config":{"mediaType":"a/b","digest":"sha256:'"$(
+            printf '%s' "$1" | sha256sum | cut -d' ' -f1)"'","size":'${#1}'},"layers":[]}'
+        digest=sha256:$(printf '%s' "$2" | sha256sum | cut -d' ' -f1)
+    fi
+    sum=$({
+        printf '%s\000' version=1 ref=docker://example.org/os:stable platform=linux/amd64 \
+            "base=$digest" "listed=$digest" "manifest_digest=$digest" checked=1700000000000000000
+        [ $# -eq 0 ] || printf '%s\000' update= media_type=application/json
+    } | sha256sum | cut -d' ' -f1)
+    printf '{"version":1,"ref":"docker://example.org/os:stable","platform":"linux/amd64",'
+    printf '"base":"%s","listed":"%s","manifest_digest":"%s",' "$digest" "$digest" "$digest"
+    [ $# -eq 0 ] || printf '"update":{"media_type":"application/json","manifest":"%s","config":"%s"},' \
+        "$(printf '%s' "$2" | sed 's/"/\\"/g')" "$(printf '%s' "$1" | sed 's/"/\\"/g')"
+    printf '"checked":1700000000000000000,"sum":"sha256:%s"}\n' "$sum"
+}
+
 # Seeds that would be binary files in the source.
 make_seeds() {
     case $1 in
@@ -103,6 +124,16 @@ make_seeds() {
         for kind in v7 ustar pax gnu; do
             tar -C "$work/tree" -b 1 -S -H $kind -cf "$2/$kind" . 2>/dev/null
         done
+        ;;
+    record)
+        { printf 0; record_document; } >"$2/unchanged"
+        { printf 0; record_document '{"os":"linux"}'; } >"$2/update"
+        printf '0{"version":2}' >"$2/newer"
+        # Made of these: what there is, the time, a byte to be changed; texts; a configuration.
+        printf '1\013\007\003{a\nb\nc\nd\n{"os":"\303\274"}' >"$2/made"
+        printf '1\004\377\001"oci:dir\nlinux/arm64/v8\n' >"$2/first"
+        printf '1\010\000\200 a\nb\n\001"\\\t' >"$2/artifact"
+        printf '1\001\000\000 a\nb\n\303\n' >"$2/no-utf8"
         ;;
     format)
         qcow2_image 3 0 >"$2/qcow2"
