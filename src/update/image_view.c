@@ -133,27 +133,48 @@ static bool is_container_config(const char *type)
     return strcmp(type, OCI_TYPE_CONFIG) == 0 || strcmp(type, DOCKER_TYPE_CONFIG) == 0;
 }
 
-static int read_config(struct slice config, struct image_view *made, struct larder_error *e)
+static int read_members(struct json_span all, struct image_view *made, struct larder_error *e)
 {
-    struct larder_error why = LARDER_ERROR_INIT;
-    struct json_span all;
+    static const char *const members[MEMBERS] = {"created", "config", "rootfs"};
     struct json_span fields[MEMBERS];
 
+    json_span_fields(all, members, MEMBERS, fields);
+    int r = read_labels(fields[CONFIG], fields[CREATED], made, e);
+    if (r == 0)
+        read_diff_ids(fields[ROOTFS], made);
+    return r;
+}
+
+int image_view_add_config(struct image_view *view, struct slice config, struct larder_error *e)
+{
+    struct larder_error why = LARDER_ERROR_INIT;
+    struct image_view made = *view;
+    struct json_span all;
+
+    if (config.n == 0)
+        return 0;
     int r = json_check(config, CONFIG_BYTES_MAX, &all, &why);
     if (r == 0 && !json_span_is_object(all))
         r = error_set(&why, LARDER_INVAL, "not an object");
     /* An artifact's may be anything. */
-    if (r < 0 && r != -LARDER_NOMEM && !is_container_config(made->manifest->config.media_type))
+    if (r < 0 && r != -LARDER_NOMEM && !is_container_config(view->manifest->config.media_type))
         return 0;
     if (r < 0) {
+        error_context(&why, "configuration");
         if (e)
             *e = why;
-        return error_context(e, "configuration");
+        return r;
     }
-    static const char *const members[MEMBERS] = {"created", "config", "rootfs"};
-    json_span_fields(all, members, MEMBERS, fields);
-    read_diff_ids(fields[ROOTFS], made);
-    return read_labels(fields[CONFIG], fields[CREATED], made, e);
+    made.version = NULL;
+    made.timestamp_ns = 0;
+    r = read_members(all, &made, e);
+    if (r < 0) {
+        free(made.version);
+        return r;
+    }
+    free(view->version);
+    *view = made;
+    return 0;
 }
 
 /* ---- the manifest ---- */
@@ -193,7 +214,7 @@ int image_view_read(struct slice manifest, const char *media_type, struct slice 
         r = read_layers(&made, e);
     if (r == 0) {
         made.config_digest = made.manifest->config.digest;
-        r = config.n > 0 ? read_config(config, &made, e) : 0;
+        r = image_view_add_config(&made, config, e);
     }
     if (r < 0) {
         image_view_done(&made);

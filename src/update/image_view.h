@@ -31,6 +31,9 @@ struct image_view {
  */
 int image_view_read(struct slice manifest, const char *media_type, struct slice config,
                     struct image_view *ret, struct larder_error *e);
+/* The same in two steps, where the manifest says which configuration to read: this is the second.
+ * On failure view is as before. */
+int image_view_add_config(struct image_view *view, struct slice config, struct larder_error *e);
 void image_view_done(struct image_view *view);
 /* "2024-01-10T12:00:00.5Z" (RFC 3339, also with an offset); 0 when it is none. */
 int64_t image_timestamp(const char *text);

@@ -1,0 +1,248 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "update/stored.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "base/error.h"
+#include "base/fdio.h"
+#include "base/hash.h"
+#include "store/dir/blob.h"
+#include "store/dir/ref.h"
+#include "store/layout/index_json.h"
+#include "store/platform_choice.h"
+
+/* Where "store:NAME" is (dir_store.c). */
+#define REF_PREFIX     "oci/"
+#define REF_NAME_BYTES 4096U
+
+/* ---- blobs ---- */
+
+int stored_has(struct larder_store *store, const struct larder_digest *digest, uint64_t size_bytes,
+               struct larder_error *e)
+{
+    struct larder_error why = LARDER_ERROR_INIT;
+    char hex[LARDER_DIGEST_TEXT_BYTES];
+    struct stat st;
+    int dirfd = -1;
+
+    int r = store_blob_dir(store, digest->alg, &dirfd, &why);
+    if (r == -LARDER_NOENT)
+        return 0; /* a store that nothing was put into yet */
+    if (r < 0) {
+        if (e)
+            *e = why;
+        return r;
+    }
+    if (fstatat(dirfd, larder_digest_hex(digest, hex), &st, AT_SYMLINK_NOFOLLOW) < 0) {
+        if (errno == ENOENT)
+            return 0;
+        return error_errno(e, errno, "blob %s", larder_digest_format(digest, hex));
+    }
+    return S_ISREG(st.st_mode) && (size_bytes == 0 || (uint64_t)st.st_size == size_bytes);
+}
+
+static int read_all(int fd, const struct stat *st, const struct larder_digest *digest,
+                    struct buf *out, struct larder_error *e)
+{
+    char text[LARDER_DIGEST_TEXT_BYTES];
+    char other[LARDER_DIGEST_TEXT_BYTES];
+    struct larder_digest found = {0};
+    size_t before = out->n;
+
+    larder_digest_format(digest, text);
+    if ((uint64_t)st->st_size > out->max_bytes - before)
+        return error_set(e, LARDER_LIMIT, "blob %s: %llu bytes, at most %zu are read", text,
+                         (unsigned long long)st->st_size, out->max_bytes - before);
+    size_t n = (size_t)st->st_size;
+    char *to = buf_reserve(out, n);
+    if (!to)
+        return buf_failed(out, e);
+    ssize_t got = fd_read_full(fd, to, n);
+    if (got < 0)
+        return error_errno(e, errno, "blob %s", text);
+    int r = hash_of(digest->alg, to, (size_t)got, &found, e);
+    if (r < 0)
+        return r;
+    if (!larder_digest_equal(&found, digest))
+        return error_set(e, LARDER_CORRUPT, "blob %s: its bytes are %s", text,
+                         larder_digest_format(&found, other));
+    out->n += n;
+    to[n] = '\0';
+    return 0;
+}
+
+int stored_read(struct larder_store *store, const struct larder_digest *digest, struct buf *out,
+                struct larder_error *e)
+{
+    CLEANUP_CLOSE int fd = -1;
+    struct stat st;
+    int r = blob_fd(store, digest, &fd, &st, e);
+    return r < 0 ? r : read_all(fd, &st, digest, out, e);
+}
+
+/* ---- the store as platform_choose() wants it ---- */
+
+struct reading {
+    struct store base; /* first: a struct store is cast to it */
+    struct larder_store *store;
+};
+
+static struct larder_store *handle_of(struct store *s)
+{
+    return ((struct reading *)(void *)s)->store;
+}
+
+static int get_manifest(struct store *s, const char *ref, const struct larder_digest *digest,
+                        struct buf *out, struct store_descriptor *ret, struct larder_error *e)
+{
+    struct store_descriptor made = {.digest = *digest};
+    size_t before = out->n;
+
+    (void)ref; /* by digest only */
+    int r = stored_read(handle_of(s), digest, out, e);
+    if (r < 0)
+        return r;
+    made.size_bytes = out->n - before;
+    *ret = made; /* its type is what it says itself */
+    return 0;
+}
+
+static int get_extent(struct store *s, const struct store_descriptor *blob,
+                      struct store_extent *ret, struct larder_error *e)
+{
+    CLEANUP_CLOSE int fd = -1;
+    char text[LARDER_DIGEST_TEXT_BYTES];
+    struct stat st;
+    int r = blob_fd(handle_of(s), &blob->digest, &fd, &st, e);
+    /* Of an image that is here; NOENT would say that it is for another platform. */
+    if (r == -LARDER_NOENT)
+        return error_set(e, LARDER_CORRUPT, "%s: configuration %s is not in the store", s->name,
+                         larder_digest_format(&blob->digest, text));
+    if (r < 0)
+        return r;
+    *ret = (struct store_extent){TAKE_FD(fd), 0, (uint64_t)st.st_size};
+    return 0;
+}
+
+static const struct store_ops reading_ops = {
+    .transport = "store",
+    .manifest_get = get_manifest,
+    .blob_extent = get_extent,
+};
+
+/* ---- images ---- */
+
+static int find_root(struct larder_store *store, const char *name, struct store_descriptor *ret,
+                     struct larder_error *e)
+{
+    CLEANUP(json_freep) struct json *document = NULL;
+    struct buf ref = BUF_INIT(REF_NAME_BYTES);
+
+    buf_printf(&ref, REF_PREFIX "%s", name);
+    int r = buf_failed(&ref, e);
+    if (r == 0)
+        r = ref_read(store, ref.p, &document, e);
+    buf_done(&ref);
+    if (r == -LARDER_NOENT)
+        return error_set(e, LARDER_NOENT, "store:%s: no such image", name);
+    if (r == 0 && index_json_entry(json_get(document, "descriptor"), "", ret, NULL) < 0)
+        return error_set(e, LARDER_CORRUPT, "store:%s: its ref has no descriptor", name);
+    return r;
+}
+
+/* What a ref or manifest of ours names is here, or the image is damaged. */
+static int read_part(struct larder_store *store, const char *name, const char *what,
+                     const struct larder_digest *digest, struct buf *out, struct larder_error *e)
+{
+    char text[LARDER_DIGEST_TEXT_BYTES];
+    struct larder_error why = LARDER_ERROR_INIT;
+
+    int r = stored_read(store, digest, out, &why);
+    if (r == -LARDER_NOENT)
+        return error_set(e, LARDER_CORRUPT, "store:%s: %s %s is not in the store", name, what,
+                         larder_digest_format(digest, text));
+    if (r < 0) {
+        error_context(&why, "store:%s: %s", name, what);
+        if (e)
+            *e = why;
+    }
+    return r;
+}
+
+static int read_root(struct larder_store *store, const char *name,
+                     const struct oci_platform *platform, struct buf *manifest,
+                     struct store_descriptor *root, struct larder_error *e)
+{
+    struct reading reading = {.base = {.ops = &reading_ops}, .store = store};
+    struct buf label = BUF_INIT(REF_NAME_BYTES);
+
+    int r = find_root(store, name, root, e);
+    if (r == 0)
+        r = read_part(store, name, "manifest", &root->digest, manifest, e);
+    if (r < 0)
+        return r;
+    buf_printf(&label, "store:%s", name);
+    r = buf_failed(&label, e);
+    reading.base.name = label.p;
+    if (r == 0)
+        r = platform_choose(&reading.base, platform, 1, root, manifest, e);
+    buf_done(&label);
+    return r < 0 ? r : 0;
+}
+
+static bool is_container_config(const char *type)
+{
+    return strcmp(type, OCI_TYPE_CONFIG) == 0 || strcmp(type, DOCKER_TYPE_CONFIG) == 0;
+}
+
+/* The view of a manifest that is in *ret already. */
+static int read_view(struct larder_store *store, const char *name, const char *media_type,
+                     struct stored_image *ret, struct larder_error *e)
+{
+    int r = image_view_read(buf_slice(&ret->manifest), media_type, SLICE_LIT(""), &ret->view, e);
+    if (r < 0) {
+        error_context(e, "store:%s", name);
+        return r;
+    }
+    const struct oci_descriptor *config = &ret->view.manifest->config;
+    if (config->size_bytes > ret->config.max_bytes && !is_container_config(config->media_type))
+        return 0;
+    r = read_part(store, name, "configuration", &config->digest, &ret->config, e);
+    if (r == 0) {
+        r = image_view_add_config(&ret->view, buf_slice(&ret->config), e);
+        if (r < 0)
+            error_context(e, "store:%s", name);
+    }
+    return r;
+}
+
+int stored_image_read(struct larder_store *store, const char *name,
+                      const struct oci_platform *platform, struct stored_image *ret,
+                      struct larder_error *e)
+{
+    struct stored_image made = STORED_IMAGE_INIT;
+    struct store_descriptor root = {0};
+
+    int r = read_root(store, name, platform, &made.manifest, &root, e);
+    made.digest = root.digest;
+    if (r == 0)
+        r = read_view(store, name, root.media_type, &made, e);
+    if (r < 0) {
+        stored_image_done(&made);
+        return r;
+    }
+    *ret = made;
+    return 0;
+}
+
+void stored_image_done(struct stored_image *image)
+{
+    buf_done(&image->manifest);
+    buf_done(&image->config);
+    image_view_done(&image->view);
+    *image = STORED_IMAGE_INIT;
+}

@@ -1,0 +1,284 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Which layers of an image the store has: by digest, and where that fails by content. Of the latter
+ * the configurations of the images that are here tell; there is no index of them, so this is only
+ * done for layers that would be fetched otherwise, and ends when none is left or enough were read.
+ */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/error.h"
+#include "store/dir/ref.h"
+#include "store/layout/index_json.h"
+#include "update/stored.h"
+
+/* Manifests read at most: some 0.1 ms each. The likely ones come first. */
+#define IMAGES_MAX 256
+#define REF_PREFIX "oci/"
+
+/* A layer that is looked for. */
+struct wanted {
+    const struct larder_digest *diff_id;
+    struct layer_twin *twin;
+};
+
+struct look {
+    struct larder_store *store;
+    struct wanted *wanted; /* sorted by diff id */
+    size_t n_wanted;
+    size_t n_missing; /* of them, still */
+    struct larder_digest seen[IMAGES_MAX];
+    size_t n_seen;
+    struct buf manifest, config;
+    struct larder_error *e;
+};
+
+static int compare_digests(const struct larder_digest *a, const struct larder_digest *b)
+{
+    if (a->alg != b->alg)
+        return a->alg < b->alg ? -1 : 1;
+    return memcmp(a->bytes, b->bytes, sizeof(a->bytes));
+}
+
+static int by_diff_id(const void *a, const void *b)
+{
+    return compare_digests(((const struct wanted *)a)->diff_id,
+                           ((const struct wanted *)b)->diff_id);
+}
+
+static bool is_done(const struct look *l)
+{
+    return l->n_missing == 0 || l->n_seen == IMAGES_MAX;
+}
+
+/* ---- images that are here ---- */
+
+/* The first of those that want this content; l->n_wanted: nobody. */
+static size_t find_wanted(const struct look *l, const struct larder_digest *diff_id)
+{
+    size_t low = 0;
+    size_t high = l->n_wanted;
+    while (low < high) {
+        size_t middle = low + (high - low) / 2;
+        if (compare_digests(l->wanted[middle].diff_id, diff_id) < 0)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    if (low < l->n_wanted && compare_digests(l->wanted[low].diff_id, diff_id) == 0)
+        return low;
+    return l->n_wanted;
+}
+
+static int offer(struct look *l, const struct image_layer *layer)
+{
+    size_t at =
+        layer->diff_id.alg == LARDER_DIGEST_NONE ? l->n_wanted : find_wanted(l, &layer->diff_id);
+    if (at == l->n_wanted || l->wanted[at].twin->digest.alg != LARDER_DIGEST_NONE)
+        return 0;
+    int r = stored_has(l->store, &layer->digest, layer->size_bytes, l->e);
+    if (r <= 0)
+        return r;
+    for (; at < l->n_wanted && larder_digest_equal(l->wanted[at].diff_id, &layer->diff_id); at++) {
+        struct layer_twin *twin = l->wanted[at].twin;
+        twin->digest = layer->digest;
+        twin->size_bytes = layer->size_bytes;
+        snprintf(twin->media_type, sizeof(twin->media_type), "%s", layer->media_type);
+        l->n_missing--;
+    }
+    return 0;
+}
+
+/* Of others' damage nothing is told here: fsck does. */
+static int forgive(struct larder_error *e, int r)
+{
+    if (r >= 0 || r == -LARDER_NOMEM)
+        return r;
+    error_clear(e);
+    return 0;
+}
+
+static int look_at_image(struct look *l, struct slice manifest)
+{
+    struct image_view view;
+    int r = image_view_read(manifest, NULL, SLICE_LIT(""), &view, l->e);
+    if (r < 0)
+        return forgive(l->e, r);
+    buf_reset(&l->config);
+    r = stored_read(l->store, &view.config_digest, &l->config, l->e);
+    if (r == 0)
+        r = image_view_add_config(&view, buf_slice(&l->config), l->e);
+    for (size_t i = 0; r == 0 && i < view.n_layers && l->n_missing > 0; i++)
+        r = offer(l, &view.layers[i]);
+    image_view_done(&view);
+    return forgive(l->e, r);
+}
+
+static bool is_seen(struct look *l, const struct larder_digest *digest)
+{
+    for (size_t i = 0; i < l->n_seen; i++) {
+        if (larder_digest_equal(&l->seen[i], digest))
+            return true;
+    }
+    l->seen[l->n_seen++] = *digest;
+    return false;
+}
+
+static int look_at(struct look *l, const struct larder_digest *digest, unsigned depth)
+{
+    CLEANUP(oci_manifest_freep) struct oci_manifest *m = NULL;
+
+    /* Often only some members of an index are here. */
+    int r = is_done(l) || depth > OCI_INDEX_DEPTH_MAX ? 0 : stored_has(l->store, digest, 0, l->e);
+    if (r <= 0 || is_seen(l, digest))
+        return forgive(l->e, r);
+    buf_reset(&l->manifest);
+    r = stored_read(l->store, digest, &l->manifest, l->e);
+    if (r == 0)
+        r = oci_manifest_parse(buf_slice(&l->manifest), NULL, &m, l->e);
+    if (r < 0)
+        return forgive(l->e, r);
+    if (m->kind == OCI_KIND_IMAGE)
+        return look_at_image(l, buf_slice(&l->manifest));
+    for (size_t i = 0; r == 0 && i < m->n_manifests; i++)
+        r = look_at(l, &m->manifests[i].digest, depth + 1);
+    return r;
+}
+
+/* ---- their names ---- */
+
+struct names {
+    char **list;
+    size_t n, cap;
+    struct larder_error *e;
+};
+
+static int add_name(void *arg, const char *name)
+{
+    struct names *names = arg;
+    if (names->n == names->cap) {
+        size_t cap = names->cap ? 2 * names->cap : 64;
+        char **bigger = reallocarray(names->list, cap, sizeof(*bigger));
+        if (!bigger)
+            return error_nomem(names->e);
+        names->list = bigger;
+        names->cap = cap;
+    }
+    names->list[names->n] = strdup(name + strlen(REF_PREFIX));
+    return names->list[names->n] ? (names->n++, 0) : error_nomem(names->e);
+}
+
+static size_t repository_bytes(const char *name)
+{
+    const char *slash = strrchr(name, '/');
+    const char *colon = strchr(slash ? slash : name, ':');
+    return colon ? (size_t)(colon - name) : strlen(name);
+}
+
+/* 0: the image itself, 1: of its repository, 2: of others. */
+static int nearness(const char *name, const char *other)
+{
+    size_t n = name ? repository_bytes(name) : 0;
+    if (!name || repository_bytes(other) != n || memcmp(name, other, n) != 0)
+        return 2;
+    return strcmp(name, other) == 0 ? 0 : 1;
+}
+
+static int look_at_name(struct look *l, const char *name)
+{
+    CLEANUP(json_freep) struct json *document = NULL;
+    struct store_descriptor root;
+    struct buf ref = BUF_INIT(4096);
+
+    buf_printf(&ref, REF_PREFIX "%s", name);
+    int r = buf_failed(&ref, l->e);
+    if (r == 0)
+        r = ref_read(l->store, ref.p, &document, l->e);
+    buf_done(&ref);
+    if (r < 0)
+        return forgive(l->e, r);
+    if (index_json_entry(json_get(document, "descriptor"), "", &root, NULL) < 0)
+        return 0;
+    return look_at(l, &root.digest, 0);
+}
+
+static int look_at_all(struct look *l, const char *name)
+{
+    struct names names = {.e = l->e};
+
+    int r = ref_each(l->store, REF_PREFIX, add_name, &names, l->e);
+    if (r == -LARDER_NOENT) /* a store without any */
+        r = forgive(l->e, r);
+    for (int turn = 0; turn <= 2; turn++) {
+        for (size_t i = 0; r == 0 && i < names.n && !is_done(l); i++) {
+            if (nearness(name, names.list[i]) == turn)
+                r = look_at_name(l, names.list[i]);
+        }
+    }
+    for (size_t i = 0; i < names.n; i++)
+        free(names.list[i]);
+    free(names.list);
+    return r;
+}
+
+/* ---- both ---- */
+
+int layer_twins_find(struct larder_store *store, const char *name, const struct image_view *view,
+                     const enum larder_update_presence *presence, struct layer_twin *twins,
+                     struct larder_error *e)
+{
+    struct larder_error why = LARDER_ERROR_INIT;
+    CLEANUP_FREE struct look *l = calloc(1, sizeof(*l));
+    CLEANUP_FREE struct wanted *wanted = calloc(view->n_layers + 1, sizeof(*wanted));
+
+    if (!l || !wanted)
+        return error_nomem(e);
+    *l = (struct look){.store = store,
+                       .wanted = wanted,
+                       .manifest = BUF_INIT(OCI_MANIFEST_BYTES_MAX),
+                       .config = BUF_INIT(OCI_MANIFEST_BYTES_MAX),
+                       .e = &why};
+    memset(twins, 0, view->n_layers * sizeof(*twins));
+    for (size_t i = 0; i < view->n_layers; i++) {
+        const struct image_layer *layer = &view->layers[i];
+        if (presence[i] == LARDER_UPDATE_NEEDED && layer->diff_id.alg != LARDER_DIGEST_NONE)
+            wanted[l->n_wanted++] = (struct wanted){&layer->diff_id, &twins[i]};
+    }
+    l->n_missing = l->n_wanted;
+    qsort(wanted, l->n_wanted, sizeof(*wanted), by_diff_id);
+    int r = l->n_missing > 0 ? look_at_all(l, name) : 0;
+    buf_done(&l->manifest);
+    buf_done(&l->config);
+    if (r < 0 && e)
+        *e = why;
+    return r;
+}
+
+int stored_layers_here(struct larder_store *store, const char *name, const struct image_view *view,
+                       enum larder_update_presence *presence, struct larder_error *e)
+{
+    size_t n_missing = 0;
+
+    for (size_t i = 0; i < view->n_layers; i++) {
+        if (presence[i] == LARDER_UPDATE_HERE)
+            continue;
+        int r = stored_has(store, &view->layers[i].digest, view->layers[i].size_bytes, e);
+        if (r < 0)
+            return r;
+        if (r > 0)
+            presence[i] = LARDER_UPDATE_HERE;
+        n_missing += presence[i] == LARDER_UPDATE_NEEDED;
+    }
+    if (n_missing == 0)
+        return 0;
+    CLEANUP_FREE struct layer_twin *twins = calloc(view->n_layers, sizeof(*twins));
+    if (!twins)
+        return error_nomem(e);
+    int r = layer_twins_find(store, name, view, presence, twins, e);
+    for (size_t i = 0; r == 0 && i < view->n_layers; i++) {
+        if (twins[i].digest.alg != LARDER_DIGEST_NONE)
+            presence[i] = LARDER_UPDATE_HERE_DIFF_ID;
+    }
+    return r;
+}
