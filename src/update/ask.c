@@ -269,19 +269,31 @@ static int read_name(struct update_ask *made, struct larder_error *e)
     return r;
 }
 
+/* *ret_followed stays NULL where ref is given. */
+static int find_ref(const char *ref, const struct update_ask *ask, char **ret_followed,
+                    struct larder_error *e)
+{
+    if (ref)
+        return 0;
+    if (!ask->options->sysroot)
+        return error_set(e, LARDER_INVAL, "update: no reference given");
+    return base_ostree_follows(ask->options->sysroot, ret_followed, e);
+}
+
 int update_ask_read(struct larder_store *store, const char *ref,
                     const struct larder_update_options *options, struct update_ask *ret,
                     struct larder_error *e)
 {
     struct update_ask made = {.store = store, .options = options};
+    CLEANUP_FREE char *followed = NULL;
 
     int r = read_options(&made, e);
     if (r == 0)
         r = read_platform(&made, e);
-    if (r == 0 && !ref)
-        r = error_set(e, LARDER_INVAL, "update: no reference given");
     if (r == 0)
-        r = read_ref(ref, &made, e);
+        r = find_ref(ref, &made, &followed, e);
+    if (r == 0)
+        r = read_ref(followed ? followed : ref, &made, e);
     if (r == 0)
         r = read_name(&made, e);
     if (r < 0) {

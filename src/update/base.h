@@ -7,13 +7,13 @@
  *   base_ostree.c   the commits of an ostree repository; records in their detached metadata
  *
  * In both, when the place can't be written and a state directory is given, the record is there;
- * reading asks the place first, then the state directory. A record counts only while the base it
- * was made for is the current one (record_state below).
+ * reading asks both, and takes the newer one that is for this base. A record counts only while the
+ * base it was made for is the current one (record_meaning below).
  *
  *     base_open(&ask, &base, e);
- *     base_holders(base, &holders, e);   // holders.list[0] is the base itself, if there is one
- *     base_record_get(base, &holders.list[0], &record, e);
- *     base_record_put(base, &holders.list[0], &record, e);
+ *     base->ops->holders(base, &holders, e); // holders.list[0] is the base itself, if there is one
+ *     base_record_get(base, &holders.list[0], &record, &place, e);
+ *     base_record_put(base, &holders.list[0], &record, &place, e);
  *     base_close(base);
  *
  * Threads: one at a time. Reading takes no lock and writes nothing.
@@ -88,6 +88,7 @@ struct base_ops {
     /* Whether layers are here: sets presence[i] of each layer. */
     int (*layers_here)(struct base *b, const struct image_view *view,
                        enum larder_update_presence *presence, struct larder_error *e);
+    /* Frees b and what the kind keeps; the members below are base_close()'s. */
     void (*close)(struct base *b);
 };
 struct base {
@@ -103,11 +104,24 @@ DEFINE_CLEANUP(struct base *, base_close)
 /* The two kinds; base_open chooses. */
 int base_store_open(const struct update_ask *ask, struct base **ret, struct larder_error *e);
 int base_ostree_open(const struct update_ask *ask, struct base **ret, struct larder_error *e);
+/* Each image of the repository or sysroot of options that has a record kept with it; platform: the
+ * record's, NULL where it tells none. */
+int base_ostree_each(struct larder_store *store, const struct larder_update_options *options,
+                     int (*fn)(void *arg, const char *ref, const char *platform), void *arg,
+                     struct larder_error *e);
+/* REF of the booted, else the first deployment of a container image; malloc'd. NOENT. */
+int base_ostree_follows(const char *sysroot, char **ret, struct larder_error *e);
+
+/* What the store is called in keys of state directories; malloc'd. */
+int base_store_identity(struct larder_store *store, char **ret, struct larder_error *e);
 
 /*
- * The rules of place and state directory, over the ops (base.c). get: the place's, else the state
- * directory's; a damaged one of the place is CORRUPT. put: *ret_place where it is now; DENIED when
- * neither takes it (e says what the place said). Whoever puts one in the place removes the other.
+ * The rules of place and state directory, over the ops (base.c). get: the place's, or the state
+ * directory's when that is for this base and newer, or the place's is damaged or for another; NOENT
+ * and CORRUPT are those of the place, else of the other. put: *ret_place where it is now; DENIED
+ * when neither takes it (e says what both said). Whoever puts one in the place removes the other.
+ * touch: of the one that get gives. remove: both; 1 there was one, 0 there was none; DENIED only
+ * where one is left.
  */
 int base_record_get(struct base *b, const struct base_holder *holder, struct update_record *ret,
                     enum base_record_place *ret_place, struct larder_error *e);
