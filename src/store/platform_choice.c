@@ -63,16 +63,40 @@ static ssize_t best_member(const struct oci_manifest *index, const struct oci_pl
 
 /* --- one --- */
 
+int platform_check(const char *where, struct slice config, const struct oci_platform *wanted,
+                   struct larder_error *e)
+{
+    CLEANUP(json_freep) struct json *document = NULL;
+    struct larder_error own = LARDER_ERROR_INIT;
+    struct buf have = BUF_INIT(PLATFORM_BYTES);
+    struct buf want = BUF_INIT(PLATFORM_BYTES);
+    struct oci_platform platform;
+    int rc = oci_config_platform(config, &document, &platform, &own);
+
+    if (rc == -LARDER_NOENT)
+        return 0;
+    if (rc < 0) {
+        if (e)
+            *e = own;
+        return rc;
+    }
+    if (oci_platform_matches(&platform, wanted))
+        return 0;
+    oci_platform_format(&platform, &have);
+    oci_platform_format(wanted, &want);
+    rc = error_set(e, LARDER_NOENT, "%s: the image is for %s, not for %s", where,
+                   have.p ? have.p : "another platform", want.p ? want.p : "that");
+    buf_done(&have);
+    buf_done(&want);
+    return rc;
+}
+
 static int check_image(struct store *from, const struct oci_manifest *image,
                        const struct oci_platform *wanted, struct larder_error *e)
 {
-    CLEANUP(json_freep) struct json *document = NULL;
     struct buf config = BUF_INIT(CONFIG_BYTES_MAX);
-    struct buf have = BUF_INIT(PLATFORM_BYTES);
-    struct buf want = BUF_INIT(PLATFORM_BYTES);
     struct store_descriptor d = {.digest = image->config.digest,
                                  .size_bytes = image->config.size_bytes};
-    struct oci_platform platform;
     int rc;
 
     /* Artifacts have other configs, or none, and no platform. */
@@ -81,18 +105,8 @@ static int check_image(struct store *from, const struct oci_manifest *image,
         return 0;
     rc = blob_read(from, &d, &config, e);
     if (rc >= 0)
-        rc = oci_config_platform(buf_slice(&config), &document, &platform, e);
-    if (rc == -LARDER_NOENT && config.n) {
-        rc = 0;
-    } else if (rc >= 0 && !oci_platform_matches(&platform, wanted)) {
-        oci_platform_format(&platform, &have);
-        oci_platform_format(wanted, &want);
-        rc = error_set(e, LARDER_NOENT, "%s: the image is for %s, not for %s", from->name,
-                       have.p ? have.p : "another platform", want.p ? want.p : "that");
-    }
+        rc = platform_check(from->name, buf_slice(&config), wanted, e);
     buf_done(&config);
-    buf_done(&have);
-    buf_done(&want);
     return rc < 0 ? rc : 0;
 }
 

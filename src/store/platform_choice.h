@@ -16,3 +16,7 @@
  */
 int platform_choose(struct store *from, const struct oci_platform *wanted, size_t n,
                     struct store_descriptor *root, struct buf *bytes, struct larder_error *e);
+/* Whether an image without an index, whose configuration this is, serves: NOENT naming both
+ * platforms when not. One that names none serves. where: for messages. */
+int platform_check(const char *where, struct slice config, const struct oci_platform *wanted,
+                   struct larder_error *e);
