@@ -15,8 +15,9 @@
 #include "cli/progress.h"
 
 /* Exit statuses that are no larder_code's (the rest: larder_exit_code). */
-#define EXIT_FAILED 1
-#define EXIT_USAGE  2
+#define EXIT_FAILED    1
+#define EXIT_USAGE     2
+#define EXIT_UNCHANGED 77 /* as rpm-ostree's; only when asked for */
 
 struct cli_globals {
     bool json;

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "base/error.h"
+#include "cli/cli.h"
 #include "cli/commands.h"
 #include "cli/suggest.h"
 
@@ -33,6 +34,13 @@ const struct command *const command_table[] = {
     &command_publish,
     &command_cosa,
     &command_cosa_push_container_manifest,
+    &command_update,
+    &command_update_check,
+    &command_update_show,
+    &command_update_fetch,
+    &command_update_clear,
+    &command_update_list,
+    &command_update_watch,
     &command_status,
     &command_du,
     &command_gc,
@@ -64,6 +72,7 @@ const struct exit_status exit_table[] = {
     {6, "gone upstream"},
     {7, "busy: in use, or locked by another process"},
     {8, "unknown: upstream could not be asked"},
+    {EXIT_UNCHANGED, "unchanged: there is no update (only with --exit-code)"},
     {0, NULL},
 };
 

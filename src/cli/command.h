@@ -14,6 +14,7 @@ struct cli;
 enum command_group {
     COMMAND_GROUP_IMAGES,
     COMMAND_GROUP_REGISTRIES,
+    COMMAND_GROUP_UPDATES,
     COMMAND_GROUP_STORE,
     COMMAND_GROUP_OTHER,
     COMMAND_GROUP_HIDDEN, /* for the build; neither in help nor completed */
@@ -34,7 +35,8 @@ enum command_words {
 
 #define COMMAND_ANY_WORDS (-1)
 /* Exit status n may happen (besides 0, 1 and 2, which always may). */
-#define COMMAND_EXIT(n) (1u << (n))
+#define COMMAND_EXIT(n)        (1u << (n))
+#define COMMAND_EXIT_UNCHANGED COMMAND_EXIT(31) /* EXIT_UNCHANGED, which has no bit of its own */
 
 struct command {
     const char *name; /* "gc", "image get" */

@@ -3,6 +3,7 @@
 
 #include <string.h>
 
+#include "cli/cli.h"
 #include "cli/config.h"
 
 #define HELP_COLUMNS 80
@@ -10,9 +11,8 @@
 #define NAME_COLUMNS 19 /* of commands; longer ones push their text to the right */
 
 static const char *const group_titles[COMMAND_GROUP_MAX] = {
-    [COMMAND_GROUP_IMAGES] = "Images",
-    [COMMAND_GROUP_REGISTRIES] = "Registries",
-    [COMMAND_GROUP_STORE] = "The store",
+    [COMMAND_GROUP_IMAGES] = "Images",   [COMMAND_GROUP_REGISTRIES] = "Registries",
+    [COMMAND_GROUP_UPDATES] = "Updates", [COMMAND_GROUP_STORE] = "The store",
     [COMMAND_GROUP_OTHER] = "Other",
 };
 
@@ -106,17 +106,10 @@ int help_overview(FILE *to)
     return 0;
 }
 
-static const char *exit_text(int status)
-{
-    for (size_t i = 0; exit_table[i].text; i++) {
-        if (exit_table[i].status == status)
-            return exit_table[i].text;
-    }
-    return "";
-}
-
 static bool may_exit(const struct command *command, int status)
 {
+    if (status == EXIT_UNCHANGED)
+        return command->exits & COMMAND_EXIT_UNCHANGED;
     return status <= 2 || command->exits & COMMAND_EXIT(status);
 }
 
@@ -215,10 +208,11 @@ static void man_exits_short(const struct command *command)
 {
     bool is_first = true;
 
-    for (int status = 3; status < 32; status++) {
-        const char *text = exit_text(status);
+    for (size_t i = 0; exit_table[i].text; i++) {
+        int status = exit_table[i].status;
+        const char *text = exit_table[i].text;
 
-        if (!may_exit(command, status) || !*text)
+        if (status <= 2 || !may_exit(command, status))
             continue;
         printf("%s%d (%.*s)", is_first ? "Exit status besides 0, 1 and 2: " : ", ", status,
                (int)strcspn(text, ":"), text);

@@ -90,10 +90,10 @@ static void write_json(struct slice text)
     fwrite(text.p + done, 1, text.n - done, stdout);
 }
 
-int out_json(const struct json *node)
+static int put_json(const struct json *node, bool is_line)
 {
     struct buf text = BUF_INIT(DOC_BYTES_MAX);
-    int rc = json_dump_pretty(node, &text, NULL);
+    int rc = is_line ? json_dump_ordered(node, &text, NULL) : json_dump_pretty(node, &text, NULL);
 
     doc_begun = true;
     if (rc == 0)
@@ -102,13 +102,18 @@ int out_json(const struct json *node)
     return rc;
 }
 
+int out_json(const struct json *node)
+{
+    return put_json(node, false);
+}
+
 void doc_end(struct doc *doc)
 {
     struct json *root = doc->open[0];
 
     if (--doc->depth > 0)
         return;
-    if (doc->is_out_of_memory || out_json(root) < 0)
+    if (doc->is_out_of_memory || put_json(root, doc->is_line) < 0)
         doc_failed = true;
     json_free(root);
     *doc = DOC_INIT;

@@ -28,8 +28,9 @@ struct doc {
     struct json *open[DOC_DEPTH_MAX]; /* outermost first; only that one is owned */
     unsigned depth;
     bool is_out_of_memory; /* found out once, at the outermost end */
+    bool is_line;          /* set before the first doc_object(): printed as one line */
 };
-#define DOC_INIT ((struct doc){{NULL}, 0, false})
+#define DOC_INIT ((struct doc){{NULL}, 0, false, false})
 
 /* Whether any document was begun: an error object beside it would spoil it. */
 bool doc_was_begun(void);

@@ -64,7 +64,7 @@ expect_success 'larder(1): every command, global option and exit status' '
         expect_match "^(\*-.\*, )?\*--$option\*" page.scd &&
         grep -q -e "--$option" completion || return 1
     done &&
-    for status in 0 1 2 3 4 5 6 7 8; do
+    for status in 0 1 2 3 4 5 6 7 8 77; do
         expect_match "^\*$status\*\$" page.scd || return 1
     done
 '

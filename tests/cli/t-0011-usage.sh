@@ -42,6 +42,17 @@ refused 'once and every' 'expected one' maintain --once --every 1h
 refused 'rounds without end' 'less than a second' maintain --every 0
 refused 'a digest that is none' '^larder: ' blob cat sha256:xyz
 refused 'help on nothing' "unknown command 'nothing'" help nothing
+refused 'an update of nothing' 'found no REF' update check --no-ostree
+refused 'an update of nothing in a repository' 'found no REF' update show --ostree-repo r
+refused 'two places of a base' 'expected one' update show --ostree-repo r --sysroot s a
+refused 'a name in a repository' 'about the store' update check --ostree-repo r --name n a
+refused 'a repository, and none' 'about the store' update check --ostree-repo r --no-ostree a
+refused 'an image nowhere to go' 'expected store:NAME' update fetch a --to dir:d
+refused 'a partial image in the store' 'oci:DIR' update fetch a --no-ostree --partial --to store:x
+refused 'a watch of nothing' 'found no REF' update watch --once --no-ostree
+refused 'a watch of all and one' 'expected one' update watch --all a
+refused 'a watch, once and again' 'expected one' update watch a --once --every 1h
+refused 'a watch without a rest' 'less than a second' update watch a --no-ostree --every 0
 refused 'names beside --all' 'all' image verify a --all
 
 expect_success 'options may stand before, between and behind' '

@@ -1,0 +1,265 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* larder update fetch: exactly what was found. */
+#include <stdio.h>
+#include <string.h>
+
+#include "base/error.h"
+#include "base/mem.h"
+#include "base/text.h"
+#include "cli/commands.h"
+#include "cli/out.h"
+#include "cli/update.h"
+
+/* A command with two paths in it. */
+#define COMMAND_BYTES_MAX (64 * 1024)
+
+static struct {
+    const char *to;
+    bool or_newer;
+    bool partial;
+    bool dry_run;
+    int jobs;
+    struct update_args update;
+    struct remote_args remote;
+} args;
+
+static const struct opt opts[] = {
+    OPT_STRING(0, "to", &args.to, "LOCATION",
+               "where the image goes: store:NAME or oci:DIR[:REF]; default: the base's name in "
+               "the store, with ostree that of REF"),
+    OPT_FLAG(0, "or-newer", &args.or_newer,
+             "when the image that was found is gone: check again, and fetch what is there now"),
+    OPT_FLAG(0, "partial", &args.partial,
+             "with ostree and an oci: location: leave out the layers that the repository has, "
+             "which its import does not ask for"),
+    OPT_FLAG('n', "dry-run", &args.dry_run, "say what would be fetched, fetch nothing"),
+    REMOTE_JOBS_OPT(&args.jobs),
+    UPDATE_OPTS(&args.update),
+    REMOTE_OPTS(&args.remote),
+    REMOTE_RETRY_OPT(&args.remote),
+};
+
+/* The commands that take over a layout: ostree's, and bootc's on a machine of it. */
+struct imports {
+    struct buf ostree;
+    struct buf bootc;
+};
+#define IMPORTS_INIT                                             \
+    {                                                            \
+        BUF_INIT(COMMAND_BYTES_MAX), BUF_INIT(COMMAND_BYTES_MAX) \
+    }
+
+static void imports_done(struct imports *imports)
+{
+    buf_done(&imports->ostree);
+    buf_done(&imports->bootc);
+}
+
+/* A word of a shell command, quoted where it has to be. */
+static void add_word(struct buf *out, const char *word)
+{
+    static const char plain[] =
+        "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789/._-:@%+=,";
+
+    buf_putc(out, ' ');
+    if (*word && word[strspn(word, plain)] == 0) {
+        buf_puts(out, word);
+        return;
+    }
+    buf_putc(out, '\'');
+    for (; *word; word++) {
+        if (*word == '\'')
+            buf_puts(out, "'\\''");
+        else
+            buf_putc(out, *word);
+    }
+    buf_putc(out, '\'');
+}
+
+/* Nothing for an image in the store: neither program reads that. */
+static int imports_fill(const struct larder_update_options *options, const char *location,
+                        struct imports *ret, struct larder_error *e)
+{
+    struct buf repository = BUF_INIT(COMMAND_BYTES_MAX);
+    struct buf image = BUF_INIT(COMMAND_BYTES_MAX);
+    int rc = 0;
+
+    if (update_is_ostree(options) && strncmp(location, "oci:", 4) == 0) {
+        if (options->ostree_repo)
+            buf_puts(&repository, options->ostree_repo);
+        else
+            buf_printf(&repository, "%s%sostree/repo", options->sysroot,
+                       options->sysroot[strlen(options->sysroot) - 1] == '/' ? "" : "/");
+        buf_printf(&image, "ostree-unverified-image:%s", location);
+        buf_puts(&ret->ostree, "ostree container image pull");
+        add_word(&ret->ostree, repository.p ? repository.p : "");
+        add_word(&ret->ostree, image.p ? image.p : "");
+        if (options->sysroot) {
+            buf_puts(&ret->bootc, "bootc switch --transport oci");
+            add_word(&ret->bootc, location + 4);
+        }
+        rc = buf_failed(&repository, e) < 0 || buf_failed(&image, e) < 0 ||
+                     buf_failed(&ret->ostree, e) < 0 || buf_failed(&ret->bootc, e) < 0
+                 ? -(int)e->code
+                 : 0;
+    }
+    buf_done(&repository);
+    buf_done(&image);
+    return rc;
+}
+
+static void print_json(const char *ref, const struct larder_update_fetched *fetched,
+                       const struct imports *imports)
+{
+    struct doc doc = DOC_INIT;
+
+    doc_object(&doc, NULL);
+    doc_text(&doc, "ref", ref);
+    doc_digest(&doc, "digest", &fetched->digest);
+    doc_text(&doc, "location", fetched->location);
+    doc_bool(&doc, "was_there", fetched->was_there);
+    doc_bool(&doc, "is_newer", fetched->is_newer);
+    doc_bool(&doc, "is_partial", fetched->is_partial);
+    doc_bool(&doc, "dry_run", args.dry_run);
+    doc_number(&doc, "layers_fetched", fetched->layers_fetched);
+    doc_number(&doc, "bytes_fetched", fetched->bytes_fetched);
+    doc_number(&doc, "layers_here", fetched->layers_here);
+    doc_number(&doc, "bytes_here", fetched->bytes_here);
+    doc_number(&doc, "layers_unpacked", fetched->layers_unpacked);
+    doc_number(&doc, "bytes_resumed", fetched->bytes_resumed);
+    doc_number(&doc, "requests", fetched->requests);
+    doc_array(&doc, "imports");
+    if (imports->ostree.n)
+        doc_text(&doc, NULL, imports->ostree.p);
+    if (imports->bootc.n)
+        doc_text(&doc, NULL, imports->bootc.p);
+    doc_end(&doc);
+    doc_end(&doc);
+}
+
+static void put_line(const char *title, const char *text)
+{
+    fputs(title, stdout);
+    put_text(stdout, text);
+    putchar('\n');
+}
+
+static void print_text(const struct larder_update_fetched *fetched, const struct imports *imports)
+{
+    char digest[LARDER_DIGEST_TEXT_BYTES];
+
+    put_line("Image: ", fetched->location);
+    put_line("Digest: ", larder_digest_format(&fetched->digest, digest));
+    if (imports->ostree.n)
+        put_line("Import: ", imports->ostree.p);
+    if (imports->bootc.n)
+        put_line("Switch: ", imports->bootc.p);
+}
+
+static void say(struct cli *cli, const struct larder_update_fetched *fetched)
+{
+    char size[32];
+    char here[32];
+    char resumed[64] = "";
+    char unpacked[64] = "";
+
+    if (fetched->is_newer)
+        cli_say(cli, false, "what was found is gone, this is a newer one");
+    if (fetched->was_there) {
+        cli_say(cli, false, "is there already, nothing %s fetched",
+                args.dry_run ? "would be" : "was");
+        return;
+    }
+    if (fetched->bytes_resumed)
+        snprintf(resumed, sizeof(resumed), ", %s of them earlier",
+                 size_format_si(fetched->bytes_resumed, size));
+    if (fetched->layers_unpacked)
+        snprintf(unpacked, sizeof(unpacked), ", %llu made from the same in another packing",
+                 (unsigned long long)fetched->layers_unpacked);
+    cli_say(cli, false, "%s %llu layer%s (%s%s), %llu (%s) were here%s%s",
+            args.dry_run ? "would fetch" : "fetched", (unsigned long long)fetched->layers_fetched,
+            fetched->layers_fetched == 1 ? "" : "s", size_format_si(fetched->bytes_fetched, size),
+            resumed, (unsigned long long)fetched->layers_here,
+            size_format_si(fetched->bytes_here, here), unpacked,
+            fetched->is_partial ? "; layers of the repository were left out" : "");
+}
+
+static int partial_refused(struct larder_error *e)
+{
+    return error_set(e, LARDER_INVAL,
+                     "update fetch: found --partial, which is for an ostree repository with --to "
+                     "oci:DIR");
+}
+
+static int fetch(struct cli *cli, const char *ref, struct update_call *call,
+                 struct larder_update_fetched *ret, struct larder_error *e)
+{
+    struct larder_update_fetch_options fetch = LARDER_UPDATE_FETCH_OPTIONS_INIT;
+    bool is_layout = args.to && strncmp(args.to, "oci:", 4) == 0;
+    int rc;
+
+    if (args.to && !is_layout && strncmp(args.to, "store:", 6) != 0) {
+        error_set(e, LARDER_INVAL,
+                  "update fetch: option --to: found '%s', expected store:NAME or "
+                  "oci:DIR[:REF]",
+                  args.to);
+        return error_hint(e, "`larder help update fetch` says how it is used");
+    }
+    if (args.partial && !is_layout)
+        return partial_refused(e);
+    rc = update_call_fill(cli, "update fetch", ref, &args.update, &args.remote,
+                          args.dry_run ? UPDATE_STORE_READ
+                          : is_layout  ? UPDATE_STORE_KEEP
+                                       : UPDATE_STORE_FILL,
+                          call, e);
+    if (rc == 0 && args.partial && !update_is_ostree(&call->options))
+        rc = partial_refused(e);
+    if (rc < 0)
+        return rc;
+    fetch.to = args.to;
+    fetch.or_newer = args.or_newer;
+    fetch.is_partial = args.partial;
+    fetch.dry_run = args.dry_run;
+    fetch.jobs = remote_jobs(cli, args.jobs);
+    return larder_update_fetch(call->store, call->ref, &call->options, &fetch, ret, e);
+}
+
+static int run_fetch(struct cli *cli, int argc, char **argv)
+{
+    struct update_call call CLEANUP(update_call_done) = UPDATE_CALL_INIT;
+    struct imports imports CLEANUP(imports_done) = IMPORTS_INIT;
+    struct larder_update_fetched fetched = {.size = sizeof(fetched)};
+    struct larder_error e = LARDER_ERROR_INIT;
+    int rc = fetch(cli, argc ? argv[0] : NULL, &call, &fetched, &e);
+
+    if (rc < 0)
+        return cli_fail(cli, &e);
+    rc = imports_fill(&call.options, fetched.location, &imports, &e);
+    if (rc == 0) {
+        say(cli, &fetched);
+        if (globals.json)
+            print_json(call.ref, &fetched, &imports);
+        else
+            print_text(&fetched, &imports);
+    }
+    larder_update_fetched_done(&fetched);
+    return rc < 0 ? cli_fail(cli, &e) : 0;
+}
+
+const struct command command_update_fetch = {
+    .name = "update fetch",
+    .group = COMMAND_GROUP_UPDATES,
+    .summary = "fetch exactly the update that was found",
+    .about = "Fetches the recorded image by its digest, never by its tag, checks all of it, and "
+             "prints where it is, its digest and, with ostree, the command that imports it. What "
+             "is here already, also in another packing, is not fetched again; an interrupted fetch "
+             "is taken up where it ended. When the registry has it no more that is status 6, and "
+             "nothing else is fetched instead.",
+    .usage = "[REF]",
+    .max_words = 1,
+    .words = COMMAND_WORDS_LOCATION,
+    .opts = OPT_SET(opts),
+    .exits =
+        COMMAND_EXIT(3) | COMMAND_EXIT(5) | COMMAND_EXIT(6) | COMMAND_EXIT(7) | COMMAND_EXIT(8),
+    .run = run_fetch,
+};
