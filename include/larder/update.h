@@ -174,26 +174,31 @@ struct larder_update_fetch_options {
 struct larder_update_fetched {
     size_t size;
     struct larder_digest digest;
-    char *location;  /* of the image now: "store:NAME", "oci:DIR:REF" */
-    bool was_there;  /* nothing had to be asked or fetched */
-    bool is_newer;   /* or_newer: not what was recorded */
-    bool is_partial; /* layers were left out */
-    uint64_t layers_fetched, bytes_fetched;
-    uint64_t layers_here, bytes_here; /* by digest */
-    uint64_t layers_unpacked;         /* made from one of the same diff id */
-    uint64_t bytes_resumed;           /* were here from an earlier run */
+    char *location;                         /* of the image now: "store:NAME", "oci:DIR:REF" */
+    bool was_there;                         /* nothing had to be asked or fetched */
+    bool is_newer;                          /* or_newer: not what was recorded */
+    bool is_partial;                        /* layers were left out */
+    uint64_t layers_fetched, bytes_fetched; /* without what an earlier run had of them */
+    uint64_t layers_here, bytes_here;       /* by digest */
+    uint64_t layers_unpacked;               /* made from one of the same diff id */
+    uint64_t bytes_resumed;                 /* were here from an earlier run */
     uint64_t requests;
 };
 LARDER_API void larder_update_fetched_done(struct larder_update_fetched *fetched);
 /*
  * Fetches the recorded update: by its digest, never by its tag, and checks all of it. The space it
- * needs is looked for first (NOSPACE names both numbers). Layers here are not fetched again, and
- * held against gc until the image is complete; what was fetched before a failure is found by the
- * next run. At the end the destination's name points to the image.
+ * needs is looked for first (NOSPACE names both numbers). Layers here are not fetched again but
+ * hashed, and held against gc until the image is complete; what was fetched before a failure is
+ * found by the next run. At the end the destination's name points to the image.
+ *
+ * What is complete there already is a success without network, also when the update has become the
+ * base (or, with a sysroot, is staged) since it was recorded.
+ *
+ * A layout with is_partial is for an import soon: what the repository drops meanwhile is missing.
  *
  * Errors: NOENT (nothing is recorded), GONE ("prepared digest gone": the registry has the manifest
- * or a layer no more; the record stays, nothing is fetched instead), CORRUPT (the record), those of
- * larder_copy().
+ * or a layer no more; the record stays, nothing is fetched instead), MISMATCH (it has other bytes
+ * there), CORRUPT (the record, or a blob in the layout), those of larder_copy().
  */
 LARDER_API LARDER_MUST_CHECK int
 larder_update_fetch(struct larder_store *store, const char *ref,

@@ -1,0 +1,249 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Which blobs an image has, which of them are here, and whether those are what they should be. */
+#include <errno.h>
+#include <string.h>
+
+#include "base/error.h"
+#include "base/fdio.h"
+#include "base/hash.h"
+#include "base/pool.h"
+#include "store/condemn.h"
+#include "store/dir/blob.h"
+#include "store/rehash.h"
+#include "update/fetch_run.h"
+
+/* ---- the list ---- */
+
+static struct fetch_blob *find(const struct fetch_run *r, const struct larder_digest *digest)
+{
+    for (size_t i = 0; i < r->n_blobs; i++) {
+        if (larder_digest_equal(&r->blobs[i].blob.digest, digest))
+            return &r->blobs[i];
+    }
+    return NULL;
+}
+
+/* A digest that comes twice is one blob. */
+static int add(struct fetch_run *r, const struct oci_descriptor *what,
+               const struct image_layer *layer, enum larder_update_presence presence,
+               struct larder_error *e)
+{
+    char text[LARDER_DIGEST_TEXT_BYTES];
+    struct fetch_blob *b = find(r, &what->digest);
+
+    if (b && b->blob.size_bytes != what->size_bytes)
+        return error_set(
+            e, LARDER_MISMATCH, "blob %s of %s: %llu bytes in one place, %llu in another",
+            larder_digest_format(&what->digest, text), r->ask->ref,
+            (unsigned long long)b->blob.size_bytes, (unsigned long long)what->size_bytes);
+    if (b)
+        return 0;
+    b = &r->blobs[r->n_blobs++];
+    *b = (struct fetch_blob){.is_layer = layer != NULL, .where = FETCH_MISSING};
+    b->blob.digest = what->digest;
+    b->blob.size_bytes = what->size_bytes;
+    strncpy(b->blob.media_type, what->media_type, sizeof(b->blob.media_type) - 1);
+    if (layer)
+        b->diff_id = layer->diff_id;
+    b->may_lack = presence == LARDER_UPDATE_HERE;
+    return 0;
+}
+
+static int add_all(struct fetch_run *r, const struct image_view *view,
+                   const enum larder_update_presence *presence, struct larder_error *e)
+{
+    const struct oci_manifest *m = view->manifest;
+    int rc = add(r, &m->config, NULL, LARDER_UPDATE_NEEDED, e);
+
+    for (size_t i = 0; rc == 0 && i < m->n_layers; i++) {
+        /* Those are fetched from where their urls say, by who runs the image. */
+        if (!media_type_is_foreign(m->layers[i].media_type))
+            rc = add(r, &m->layers[i], &view->layers[i], presence[i], e);
+    }
+    return rc;
+}
+
+/*
+ * What the ostree repository has. Alone, for layers of the store are not there for who imports; and
+ * by digest, as the importer looks for them.
+ */
+static int ask_repository(const struct fetch_run *r, const struct image_view *view,
+                          enum larder_update_presence *presence, struct larder_error *e)
+{
+    CLEANUP(base_closep) struct base *alone = NULL;
+    struct update_ask ask = *r->ask;
+    int rc;
+
+    ask.store = NULL;
+    rc = base_open(&ask, &alone, e);
+    return rc < 0 ? rc : alone->ops->layers_here(alone, view, presence, e);
+}
+
+int fetch_blobs_read(struct fetch_run *r, struct larder_error *e)
+{
+    CLEANUP_FREE enum larder_update_presence *presence = NULL;
+    struct image_view view = {0};
+    int rc = image_view_read(buf_slice(&r->manifest), r->root.media_type, buf_slice(&r->config),
+                             &view, e);
+
+    if (rc < 0)
+        return rc;
+    free(r->blobs);
+    r->n_blobs = 0;
+    r->blobs = calloc(view.n_layers + 1, sizeof(*r->blobs));
+    presence = calloc(view.n_layers + 1, sizeof(*presence)); /* NEEDED */
+    rc = r->blobs && presence ? 0 : error_nomem(e);
+    if (rc == 0 && r->options->is_partial)
+        rc = ask_repository(r, &view, presence, e);
+    if (rc == 0)
+        rc = add_all(r, &view, presence, e);
+    image_view_done(&view);
+    return rc;
+}
+
+/* ---- where they are ---- */
+
+static int look_for(const struct fetch_run *r, struct fetch_blob *b, struct larder_error *e)
+{
+    struct store *to = r->to.store;
+    int rc = to ? to->ops->blob_has(to, &b->blob, e) : 0;
+
+    /* Of the wrong size in a layout: it is replaced. */
+    if (rc == -LARDER_CORRUPT && r->is_layout) {
+        error_clear(e);
+        rc = 0;
+    }
+    if (rc < 0)
+        return rc;
+    b->where = rc == 1                                                           ? FETCH_HERE
+               : b->may_lack                                                     ? FETCH_LEFT_OUT
+               : r->near && r->near->ops->blob_has(r->near, &b->blob, NULL) == 1 ? FETCH_NEAR
+                                                                                 : FETCH_MISSING;
+    return 0;
+}
+
+int fetch_look(struct fetch_run *r, struct larder_error *e)
+{
+    int rc = 0;
+
+    for (size_t i = 0; rc == 0 && i < r->n_blobs; i++)
+        rc = look_for(r, &r->blobs[i], e);
+    return rc;
+}
+
+bool fetch_has(const struct fetch_run *r, enum fetch_where where)
+{
+    for (size_t i = 0; i < r->n_blobs; i++) {
+        if (r->blobs[i].where == where)
+            return true;
+    }
+    return false;
+}
+
+bool fetch_is_complete(const struct fetch_run *r)
+{
+    return !fetch_has(r, FETCH_MISSING) && !fetch_has(r, FETCH_NEAR);
+}
+
+/* ---- whether they are good: in the store ---- */
+
+static int take_result(void *arg, struct rehash *item, struct larder_error *e)
+{
+    struct fetch_run *r = arg;
+    struct fetch_blob *b = find(r, &item->digest);
+    enum condemn_result how;
+    int rc = 0;
+
+    if (item->result == 0)
+        return blob_record_verified(r->ask->store, &item->digest, item->fd, item->began_ns, e);
+    if (item->result == -LARDER_CORRUPT && item->actual.alg != LARDER_DIGEST_NONE) {
+        rc = condemn_blob(r->ask->store, &item->digest, &item->actual, item->error.msg,
+                          store_users(r->ask->store), &item->st, &how, e);
+        store_warn(r->ask->store, "%s: fetched again", item->error.msg);
+    } else if (item->result != -LARDER_NOENT && item->result != -LARDER_BUSY) {
+        /* A disk that can't read it could not read what is fetched instead. */
+        if (e)
+            *e = item->error;
+        rc = item->result;
+    }
+    if (rc == 0 && b)
+        b->where = FETCH_MISSING;
+    return rc;
+}
+
+static int verify_store(struct fetch_run *r, struct larder_error *e)
+{
+    const struct rehash_options options = {.what = "verify", .done = take_result, .arg = r};
+    CLEANUP_FREE struct larder_digest *digests = calloc(r->n_blobs + 1, sizeof(*digests));
+    bool is_complete = false;
+    size_t n = 0;
+
+    if (!digests)
+        return error_nomem(e);
+    for (size_t i = 0; i < r->n_blobs; i++) {
+        if (r->blobs[i].where == FETCH_HERE)
+            digests[n++] = r->blobs[i].blob.digest;
+    }
+    return n == 0 ? 0 : rehash_run(r->ask->store, digests, n, &options, &is_complete, e);
+}
+
+/* ---- in a layout ---- */
+
+#define PIECE_BYTES (256UL * 1024)
+
+static int hash_extent(const struct fetch_run *r, const struct store_extent *extent,
+                       struct hash *hash, struct larder_error *e)
+{
+    CLEANUP_FREE char *piece = malloc(PIECE_BYTES);
+    uint64_t done = 0;
+
+    if (!piece)
+        return error_nomem(e);
+    while (done < extent->n_bytes) {
+        uint64_t left = extent->n_bytes - done;
+        ssize_t n =
+            fd_pread_full(extent->fd, piece, left < PIECE_BYTES ? (size_t)left : PIECE_BYTES,
+                          extent->offset + done);
+        if (n <= 0)
+            return n < 0 ? error_errno(e, errno, "%s", r->to.store->name)
+                         : error_set(e, LARDER_CORRUPT, "%s: a blob ends early", r->to.store->name);
+        hash_update(hash, piece, (size_t)n);
+        done += (uint64_t)n;
+    }
+    return 0;
+}
+
+static int verify_one(void *arg, size_t i, struct larder_error *e)
+{
+    const struct fetch_run *r = arg;
+    const struct store_descriptor *blob = &r->blobs[i].blob;
+    CLEANUP(hash_freep) struct hash *hash = NULL;
+    struct store_extent extent = {.fd = -1};
+    struct larder_digest found = {0};
+    char text[LARDER_DIGEST_TEXT_BYTES];
+    int rc = 0;
+
+    if (r->blobs[i].where != FETCH_HERE)
+        return 0;
+    rc = r->to.store->ops->blob_extent(r->to.store, blob, &extent, e);
+    if (rc < 0)
+        return rc;
+    CLEANUP_CLOSE int fd = extent.fd;
+    rc = hash_new(HASH_BIT(blob->digest.alg), &hash, e);
+    if (rc == 0)
+        rc = hash_extent(r, &extent, hash, e);
+    if (rc == 0)
+        rc = hash_final(hash, blob->digest.alg, &found, e);
+    if (rc < 0 || larder_digest_equal(&found, &blob->digest))
+        return rc;
+    error_set(e, LARDER_CORRUPT, "%s: blob %s: its bytes are others", r->to.store->name,
+              larder_digest_format(&blob->digest, text));
+    return error_hint(e, "remove that file, or the layout, and fetch again");
+}
+
+int fetch_verify(struct fetch_run *r, struct larder_error *e)
+{
+    if (!r->is_layout)
+        return verify_store(r, e);
+    return pool_each(r->options->jobs, r->n_blobs, relay_observer(r->relay), verify_one, r, e);
+}
