@@ -8,6 +8,7 @@
 #include "base/buf.h"
 #include "base/slice.h"
 
+#define OSTREE_IMAGE_DIR    "ostree/container/image"
 #define OSTREE_IMAGE_PREFIX "ostree/container/image/"
 #define OSTREE_BLOB_PREFIX  "ostree/container/blob/"
 

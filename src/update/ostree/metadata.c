@@ -13,6 +13,7 @@
 #include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <ostree.h>
@@ -20,6 +21,9 @@
 #include "base/error.h"
 #include "base/mem.h"
 #include "update/ostree/repo.h"
+
+/* "objects/xx/" and 62 digits more, ".commitmeta". */
+#define OBJECT_PATH_BYTES 96
 
 /* A dictionary whose bytes are not believed; what is of another form reads as empty values. */
 static GVariant *doubt(GVariant *dict)
@@ -122,6 +126,25 @@ int repo_metadata(struct ostree_repo *r, const char *commit, bool is_detached,
     return fn(arg, values);
 }
 
+/* Paths of objects are the same in all modes of repositories: ostree's repo format, "objects". */
+static void detached_path(const char *commit, char path[OBJECT_PATH_BYTES])
+{
+    snprintf(path, OBJECT_PATH_BYTES, "objects/%.2s/%.62s.commitmeta", commit, commit + 2);
+}
+
+int64_t repo_detached_time(struct ostree_repo *r, const char *commit)
+{
+    char path[OBJECT_PATH_BYTES];
+    struct stat st;
+
+    if (!ostree_validate_checksum_string(commit, NULL))
+        return 0;
+    detached_path(commit, path);
+    if (fstatat(ostree_repo_get_dfd(r->repo), path, &st, AT_SYMLINK_NOFOLLOW) < 0)
+        return 0;
+    return (int64_t)st.st_mtim.tv_sec * 1000000000 + st.st_mtim.tv_nsec;
+}
+
 /* ---- changing ---- */
 
 static bool is_so_already(GVariant *dict, const struct ostree_value *wanted)
@@ -166,25 +189,23 @@ static GVariant *with_values(GVariant *dict, const struct ostree_value *values, 
 /*
  * libostree writes the file anew and renames it, but does not wait for the disk where there was
  * none, or an empty one, before. After power loss such a file may be empty, which reads as a
- * dictionary without keys; from here on it is there, whole. (Paths of objects are the same in all
- * modes of repositories: ostree's repo format, "objects".)
+ * dictionary without keys; from here on it is there, whole.
  */
 static int sync_detached(struct ostree_repo *r, const char *commit, struct larder_error *e)
 {
     int repo_fd = ostree_repo_get_dfd(r->repo);
-    char path[128];
-    int code = 0;
+    char path[OBJECT_PATH_BYTES];
 
     if (ostree_repo_get_disable_fsync(r->repo))
         return 0;
-    for (int i = 0; i < 2 && code == 0; i++) {
-        snprintf(path, sizeof(path), i == 0 ? "objects/%.2s/%s.commitmeta" : "objects/%.2s", commit,
-                 commit + 2);
+    detached_path(commit, path);
+    for (int i = 0; i < 2; i++) {
         CLEANUP_CLOSE int fd = openat(repo_fd, path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
         if (fd < 0 || fsync(fd) < 0)
-            code = error_errno(e, errno, "ostree repository %s: %s", r->path, path);
+            return error_errno(e, errno, "ostree repository %s: %s", r->path, path);
+        *strrchr(path, '/') = '\0'; /* its directory next */
     }
-    return code;
+    return 0;
 }
 
 /* Under the lock. */

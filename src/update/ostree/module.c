@@ -126,6 +126,7 @@ __attribute__((visibility("default"))) const struct ostree_module larder_ostree_
     .resolve = repo_resolve,
     .each_ref = repo_each_ref,
     .metadata = repo_metadata,
+    .detached_time = repo_detached_time,
     .edit = repo_edit,
     .each_deployment = sysroot_each_deployment,
 };

@@ -65,6 +65,8 @@ struct ostree_module {
                     struct ostree_value *values, size_t n,
                     int (*fn)(void *arg, const struct ostree_value *values), void *arg,
                     struct larder_error *e);
+    /* When the detached metadata was last written, by whomever, ns since 1970; 0: not known. */
+    int64_t (*detached_time)(struct ostree_repo *repo, const char *commit);
     /*
      * Sets and removes keys of the detached metadata under the repository's exclusive lock, all at
      * once; other keys stay. 1: written, 0: it was so already, and nothing was written. DENIED when

@@ -35,6 +35,7 @@ int repo_metadata(struct ostree_repo *r, const char *commit, bool is_detached,
                   struct ostree_value *values, size_t n,
                   int (*fn)(void *arg, const struct ostree_value *values), void *arg,
                   struct larder_error *e);
+int64_t repo_detached_time(struct ostree_repo *r, const char *commit);
 int repo_edit(struct ostree_repo *r, const char *commit, const struct ostree_value *values,
               size_t n, struct larder_error *e);
 /* sysroot.c; gives the sysroot's repository, too, each a reference. */
