@@ -4,8 +4,8 @@
 
 Usage: bench.py [--larder FILE] [--dir DIR] [--runs N] [--scale F] [--write FILE] [ROW...]
 
-Rows of images: hit memo deep cache fetch sparse; of registries: noop pull push tiny cosa; a
-group's name stands for its rows (default: all). Needs about 30 GiB in DIR at scale 1; a smaller
+Rows of images: hit memo deep cache fetch sparse; of registries: noop pull push tiny cosa; of
+updates: check show fetch_update; a group's name stands for its rows (default: all). Needs about 30 GiB in DIR at scale 1; a smaller
 scale shrinks the images. Peers that are not Debian's (crane, oras, regctl) are used when they are
 in PATH or in $LARDER_PEERS. Prints a table of medians and ratios; --write puts it into
 docs/benchmarks.md between the group's marks, with the date and the machine's CPU. Nothing here
@@ -22,14 +22,16 @@ import tempfile
 from measure import MIB, busy, cpu_model, measure, release
 from rows_images import ImageRows
 from rows_registry import RegistryRows
+from rows_updates import UpdateRows
 
 GROUPS = {
     "images": ["hit", "memo", "deep", "cache", "fetch", "sparse"],
     "registries": ["noop", "pull", "push", "tiny", "cosa"],
+    "updates": ["check", "show", "fetch_update"],
 }
 
 
-class Bench(ImageRows, RegistryRows):
+class Bench(ImageRows, RegistryRows, UpdateRows):
     def __init__(self, args, tmp):
         self.args, self.tmp = args, tmp
         self.larder = os.path.abspath(args.larder)
