@@ -171,10 +171,11 @@ int oci_digest_parse(struct slice text, struct larder_digest *ret, struct larder
                           "algorithm is not known, expected sha256 or sha512");
     size_t n = larder_digest_size(digest.alg);
     /* Upper case would be a second name of the same blob, and another file. */
-    for (size_t i = 0; i < encoded.n; i++) {
-        if (!is_digit(encoded.p[i]) && !(encoded.p[i] >= 'a' && encoded.p[i] <= 'f'))
-            return oci_refuse(e, LARDER_INVAL, "digest", text, "expected lower-case hex digits");
-    }
+    bool is_lower = true;
+    for (size_t i = 0; i < encoded.n; i++)
+        is_lower &= is_digit(encoded.p[i]) | ((encoded.p[i] >= 'a') & (encoded.p[i] <= 'f'));
+    if (!is_lower)
+        return oci_refuse(e, LARDER_INVAL, "digest", text, "expected lower-case hex digits");
     if (!hex_decode(encoded, digest.bytes, n))
         return oci_refuse(e, LARDER_INVAL, "digest", text,
                           n == 32 ? "expected 64 hex digits" : "expected 128 hex digits");
