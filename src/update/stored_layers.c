@@ -131,8 +131,10 @@ static int look_at(struct look *l, const struct larder_digest *digest, unsigned 
 
     /* Often only some members of an index are here. */
     int r = is_done(l) || depth > OCI_INDEX_DEPTH_MAX ? 0 : stored_has(l->store, digest, 0, l->e);
-    if (r <= 0 || is_seen(l, digest))
+    if (r <= 0)
         return forgive(l->e, r);
+    if (is_seen(l, digest))
+        return 0;
     buf_reset(&l->manifest);
     r = stored_read(l->store, digest, &l->manifest, l->e);
     if (r == 0)

@@ -285,6 +285,20 @@ static void passes_over_damaged_images(void **state)
     assert_string_equal(layers_shown(f), " =a +c*");
 }
 
+/* Two names of one image, and it is another one that has the layer. */
+static void passes_by_images_seen(void **state)
+{
+    struct fixture *f = *state;
+    struct made_image v1, v2, image;
+    put_version(f, NAME, "1", "a", &v1);
+    put_version(f, "aa", "1", "a", &v1);
+    put_version(f, "bb", "1", "a", &v1);
+    make_image("2", "amd64", "a c:d", &v2);
+    keep(f, &v1.digest, &v2);
+    put_version(f, "cc", "3", "d", &image);
+    assert_string_equal(layers_shown(f), " =a +c*");
+}
+
 /* Which one, for who makes the layer from it. */
 static void names_twins(void **state)
 {
@@ -422,6 +436,7 @@ int main(void)
         WITH_STORE(refuses_damaged_bases),
         WITH_STORE(finds_layers),
         WITH_STORE(passes_over_damaged_images),
+        WITH_STORE(passes_by_images_seen),
         WITH_STORE(names_twins),
         WITH_STORE(chooses_members),
         WITH_STORE(finds_layers_of_members),
