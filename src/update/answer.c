@@ -22,39 +22,33 @@ static int tell_image(const struct larder_digest *digest, const struct image_vie
     return copy_text(view->version, &ret->version, e);
 }
 
-/* A record's image; its documents are what others wrote, too. */
-static int read_update(const struct update_record *record, struct image_view *ret,
-                       struct larder_error *e)
+/* A record's image, as far as it can be read: what it keeps is what others wrote, too. */
+struct kept_image {
+    struct image_view view;
+    struct larder_error why; /* code OK: view is set */
+};
+
+/* NOMEM only. */
+static int read_kept(const struct update_record *record, struct kept_image *ret,
+                     struct larder_error *e)
 {
+    *ret = (struct kept_image){.view = {.manifest = NULL}};
     int r = image_view_read(buf_slice(&record->manifest), record->media_type,
-                            buf_slice(&record->config), ret, e);
+                            buf_slice(&record->config), &ret->view, &ret->why);
+    if (r == -LARDER_NOMEM)
+        return error_nomem(e);
     if (r < 0)
-        error_context(e, "record of %s", record->ref ? record->ref : "the update");
-    return r;
+        error_context(&ret->why, "record of %s", record->ref ? record->ref : "the update");
+    return 0;
 }
 
 /* ---- holders ---- */
 
-static int tell_holder_update(const struct update_record *record, struct larder_update_holder *ret,
-                              struct larder_error *e)
+static int tell_holder_update(const struct update_record *record, const struct kept_image *kept,
+                              struct larder_update_holder *ret, struct larder_error *e)
 {
-    struct image_view view;
-    struct larder_error why = LARDER_ERROR_INIT;
-
-    if (!record->has_update)
-        return 0;
-    int r = read_update(record, &view, &why);
-    if (r == -LARDER_NOMEM) {
-        if (e)
-            *e = why;
-        return r;
-    }
-    ret->is_corrupt = r < 0;
-    if (r < 0)
-        return 0;
-    r = tell_image(&record->manifest_digest, &view, &ret->update, e);
-    image_view_done(&view);
-    return r;
+    ret->is_corrupt = kept->why.code != LARDER_OK;
+    return ret->is_corrupt ? 0 : tell_image(&record->manifest_digest, &kept->view, &ret->update, e);
 }
 
 static bool is_same_commit(const struct base_holder *a, const struct base_holder *b)
@@ -82,13 +76,35 @@ static int read_holder_record(struct base *base, const struct base_holder *holde
     return r < 0 ? r : 1;
 }
 
+/* That of a deployment that is not the base. */
+static int tell_own_record(struct base *base, const struct base_holder *holder,
+                           struct larder_update_holder *ret, struct larder_error *e)
+{
+    struct update_record own = {0};
+    struct kept_image kept;
+
+    int r = read_holder_record(base, holder, &own, ret, e);
+    if (r > 0 && own.has_update && record_meaning(&own, holder) != RECORD_VOID) {
+        r = read_kept(&own, &kept, e);
+        if (r == 0)
+            r = tell_holder_update(&own, &kept, ret, e);
+        image_view_done(&kept.view);
+    }
+    record_done(&own);
+    return r < 0 ? r : 0;
+}
+
+/* What is told about: the base's record, and the image that it keeps (NULL: none that counts). */
+struct found {
+    const struct update_record *record;
+    const struct kept_image *kept;
+};
+
 static int tell_holder(struct base *base, const struct base_holders *holders, size_t i,
-                       const struct update_record *main_record, struct larder_update_holder *ret,
+                       const struct found *found, struct larder_update_holder *ret,
                        struct larder_error *e)
 {
     const struct base_holder *h = &holders->list[i];
-    struct update_record own = {0};
-    const struct update_record *record = NULL;
 
     int r = copy_text(h->role, &ret->role, e);
     if (r == 0)
@@ -97,27 +113,20 @@ static int tell_holder(struct base *base, const struct base_holders *holders, si
         r = tell_image(&h->digest, &h->view, &ret->image, e);
     if (r < 0)
         return r;
-    if (is_same_commit(h, &holders->list[0])) {
-        record = main_record;
-    } else {
-        r = read_holder_record(base, h, &own, ret, e);
-        record = r > 0 ? &own : NULL;
-    }
-    if (r >= 0 && record_meaning(record, h) != RECORD_VOID)
-        r = tell_holder_update(record, ret, e);
-    record_done(&own);
-    return r < 0 ? r : 0;
+    if (!is_same_commit(h, &holders->list[0]))
+        return tell_own_record(base, h, ret, e);
+    return found->kept ? tell_holder_update(found->record, found->kept, ret, e) : 0;
 }
 
 static int tell_holders(struct base *base, const struct base_holders *holders,
-                        const struct update_record *record, struct larder_update *ret,
+                        const struct found *found, struct larder_update *ret,
                         struct larder_error *e)
 {
     ret->holders = calloc(holders->n + 1, sizeof(*ret->holders));
     if (!ret->holders)
         return error_nomem(e);
     for (size_t i = 0; i < holders->n; i++) {
-        int r = tell_holder(base, holders, i, record, &ret->holders[ret->n_holders++], e);
+        int r = tell_holder(base, holders, i, found, &ret->holders[ret->n_holders++], e);
         if (r < 0)
             return r;
     }
@@ -151,29 +160,18 @@ static int tell_diff(struct base *base, const struct image_view *from, const str
 }
 
 static int tell_update(struct base *base, const struct base_holders *holders,
-                       const struct update_record *record, struct larder_update *ret,
-                       struct larder_error *e)
+                       const struct found *found, struct larder_update *ret, struct larder_error *e)
 {
-    struct larder_error why = LARDER_ERROR_INIT;
-    struct image_view view;
+    const struct larder_digest *digest = &found->record->manifest_digest;
+    const struct image_view *view = &found->kept->view;
 
-    int r = read_update(record, &view, &why);
-    if (r == -LARDER_NOMEM) {
-        if (e)
-            *e = why;
-        return r;
-    }
-    if (r < 0) {
+    if (found->kept->why.code != LARDER_OK) {
         ret->state = LARDER_UPDATE_CORRUPT;
-        return copy_text(why.msg, &ret->why, e);
+        return copy_text(found->kept->why.msg, &ret->why, e);
     }
-    ret->state = find_staged(holders, &record->manifest_digest) ? LARDER_UPDATE_STAGED
-                                                                : LARDER_UPDATE_AVAILABLE;
-    r = tell_image(&record->manifest_digest, &view, &ret->update, e);
-    if (r == 0)
-        r = tell_diff(base, holders->n ? &holders->list[0].view : NULL, &view, ret, e);
-    image_view_done(&view);
-    return r;
+    ret->state = find_staged(holders, digest) ? LARDER_UPDATE_STAGED : LARDER_UPDATE_AVAILABLE;
+    int r = tell_image(digest, view, &ret->update, e);
+    return r < 0 ? r : tell_diff(base, holders->n ? &holders->list[0].view : NULL, view, ret, e);
 }
 
 static int tell_record(const struct base *base, const struct update_record *record,
@@ -237,12 +235,11 @@ static int tell_taken(struct base *base, const struct base_holders *holders,
 
 /* ---- all of it ---- */
 
-static int tell(struct base *base, const struct base_holders *holders,
-                const struct update_record *record, enum base_record_place place,
+static int tell(struct base *base, const struct base_holders *holders, const struct found *found,
+                enum base_record_place place, enum record_meaning meaning,
                 struct larder_update *ret, struct larder_error *e)
 {
     const struct base_holder *in_use = holders->n ? &holders->list[0] : NULL;
-    enum record_meaning meaning = record_meaning(record, in_use);
 
     int r = copy_text(base->ask->ref, &ret->ref, e);
     if (r == 0)
@@ -252,16 +249,16 @@ static int tell(struct base *base, const struct base_holders *holders,
     if (r == 0 && in_use)
         r = tell_image(&in_use->digest, &in_use->view, &ret->current, e);
     if (r == 0)
-        r = tell_holders(base, holders, record, ret, e);
+        r = tell_holders(base, holders, found, ret, e);
     if (r < 0)
         return r;
     if (meaning == RECORD_VOID)
         return tell_taken(base, holders, ret, e);
-    r = tell_record(base, record, place, ret, e);
+    r = tell_record(base, found->record, place, ret, e);
     if (r < 0)
         return r;
     if (meaning == RECORD_UPDATE)
-        return tell_update(base, holders, record, ret, e);
+        return tell_update(base, holders, found, ret, e);
     ret->state = LARDER_UPDATE_UNCHANGED;
     return 0;
 }
@@ -270,7 +267,19 @@ int update_answer(struct base *base, const struct base_holders *holders,
                   const struct update_record *record, enum base_record_place place,
                   struct larder_update *ret, struct larder_error *e)
 {
+    enum record_meaning meaning = record_meaning(record, holders->n ? &holders->list[0] : NULL);
+    struct kept_image kept = {.view = {.manifest = NULL}};
+    struct found found = {record, NULL};
+    int r = 0;
+
     ret->size = sizeof(*ret);
     ret->state = LARDER_UPDATE_UNKNOWN;
-    return tell(base, holders, record, place, ret, e);
+    if (meaning != RECORD_VOID && record->has_update) {
+        r = read_kept(record, &kept, e);
+        found.kept = &kept;
+    }
+    if (r == 0)
+        r = tell(base, holders, &found, place, meaning, ret, e);
+    image_view_done(&kept.view);
+    return r;
 }

@@ -42,7 +42,8 @@ int64_t image_timestamp(const char *text)
 
 /* ---- the configuration ---- */
 
-enum { CREATED, CONFIG, ROOTFS, MEMBERS };
+enum { CREATED, CONFIG, ROOTFS, OS, ARCHITECTURE, VARIANT, OS_VERSION, MEMBERS };
+#define PLATFORM_TEXTS 4 /* the last ones */
 
 /* malloc'd; *ret stays NULL for what is no string or an empty one. -NOMEM. */
 static int read_text(struct json_span span, char **ret, struct larder_error *e)
@@ -133,13 +134,38 @@ static bool is_container_config(const char *type)
     return strcmp(type, OCI_TYPE_CONFIG) == 0 || strcmp(type, DOCKER_TYPE_CONFIG) == 0;
 }
 
+static void forget_config(struct image_view *view)
+{
+    free(view->version);
+    for (size_t i = 0; i < PLATFORM_TEXTS; i++)
+        free(view->platform_texts[i]);
+}
+
+static int read_platform(const struct json_span *fields, struct image_view *made,
+                         struct larder_error *e)
+{
+    char **texts = made->platform_texts;
+    int r = 0;
+
+    for (size_t i = 0; r == 0 && i < PLATFORM_TEXTS; i++)
+        r = read_text(fields[OS + i], &texts[i], e);
+    made->platform = (struct oci_platform){.os = texts[OS - OS],
+                                           .architecture = texts[ARCHITECTURE - OS],
+                                           .variant = texts[VARIANT - OS],
+                                           .os_version = texts[OS_VERSION - OS]};
+    return r;
+}
+
 static int read_members(struct json_span all, struct image_view *made, struct larder_error *e)
 {
-    static const char *const members[MEMBERS] = {"created", "config", "rootfs"};
+    static const char *const members[MEMBERS] = {"created",      "config",  "rootfs",    "os",
+                                                 "architecture", "variant", "os.version"};
     struct json_span fields[MEMBERS];
 
     json_span_fields(all, members, MEMBERS, fields);
     int r = read_labels(fields[CONFIG], fields[CREATED], made, e);
+    if (r == 0)
+        r = read_platform(fields, made, e);
     if (r == 0)
         read_diff_ids(fields[ROOTFS], made);
     return r;
@@ -167,12 +193,13 @@ int image_view_add_config(struct image_view *view, struct slice config, struct l
     }
     made.version = NULL;
     made.timestamp_ns = 0;
+    memset(made.platform_texts, 0, sizeof(made.platform_texts));
     r = read_members(all, &made, e);
     if (r < 0) {
-        free(made.version);
+        forget_config(&made);
         return r;
     }
-    free(view->version);
+    forget_config(view);
     *view = made;
     return 0;
 }
@@ -202,18 +229,14 @@ static int refuse_index(struct larder_error *e)
                      "platform");
 }
 
-int image_view_read(struct slice manifest, const char *media_type, struct slice config,
-                    struct image_view *ret, struct larder_error *e)
+int image_view_take(struct oci_manifest *manifest, struct slice config, struct image_view *ret,
+                    struct larder_error *e)
 {
-    struct image_view made = {0};
+    struct image_view made = {.manifest = manifest};
 
-    int r = oci_manifest_parse(manifest, media_type, &made.manifest, e);
-    if (r == 0 && made.manifest->kind == OCI_KIND_INDEX)
-        r = refuse_index(e);
-    if (r == 0)
-        r = read_layers(&made, e);
+    int r = manifest->kind == OCI_KIND_INDEX ? refuse_index(e) : read_layers(&made, e);
     if (r == 0) {
-        made.config_digest = made.manifest->config.digest;
+        made.config_digest = manifest->config.digest;
         r = image_view_add_config(&made, config, e);
     }
     if (r < 0) {
@@ -224,11 +247,19 @@ int image_view_read(struct slice manifest, const char *media_type, struct slice 
     return 0;
 }
 
+int image_view_read(struct slice manifest, const char *media_type, struct slice config,
+                    struct image_view *ret, struct larder_error *e)
+{
+    struct oci_manifest *m = NULL;
+    int r = oci_manifest_parse(manifest, media_type, &m, e);
+    return r < 0 ? r : image_view_take(m, config, ret, e);
+}
+
 void image_view_done(struct image_view *view)
 {
     oci_manifest_free(view->manifest);
     free(view->layers);
-    free(view->version);
+    forget_config(view);
     *view = (struct image_view){.manifest = NULL};
 }
 

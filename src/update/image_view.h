@@ -23,6 +23,9 @@ struct image_view {
     size_t n_layers;
     char *version;        /* NULL */
     int64_t timestamp_ns; /* 0: none, or none that can be read */
+    /* That the configuration names; os and architecture NULL: none. */
+    struct oci_platform platform;
+    char *platform_texts[4]; /* what it borrows from */
 };
 /*
  * Reads an image's manifest (OCI or Docker's schema 2) and configuration. config empty: only the
@@ -31,6 +34,9 @@ struct image_view {
  */
 int image_view_read(struct slice manifest, const char *media_type, struct slice config,
                     struct image_view *ret, struct larder_error *e);
+/* The same of a manifest that was parsed, which is taken over, also on failure. */
+int image_view_take(struct oci_manifest *manifest, struct slice config, struct image_view *ret,
+                    struct larder_error *e);
 /* The same in two steps, where the manifest says which configuration to read: this is the second.
  * On failure view is as before. */
 int image_view_add_config(struct image_view *view, struct slice config, struct larder_error *e);

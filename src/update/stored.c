@@ -49,39 +49,46 @@ static int read_all(int fd, const struct stat *st, const struct larder_digest *d
                     struct buf *out, struct larder_error *e)
 {
     char text[LARDER_DIGEST_TEXT_BYTES];
-    char other[LARDER_DIGEST_TEXT_BYTES];
-    struct larder_digest found = {0};
-    size_t before = out->n;
 
-    larder_digest_format(digest, text);
-    if ((uint64_t)st->st_size > out->max_bytes - before)
-        return error_set(e, LARDER_LIMIT, "blob %s: %llu bytes, at most %zu are read", text,
-                         (unsigned long long)st->st_size, out->max_bytes - before);
-    size_t n = (size_t)st->st_size;
-    char *to = buf_reserve(out, n);
+    if ((uint64_t)st->st_size > out->max_bytes - out->n)
+        return error_set(e, LARDER_LIMIT, "blob %s: %llu bytes, at most %zu are read",
+                         larder_digest_format(digest, text), (unsigned long long)st->st_size,
+                         out->max_bytes - out->n);
+    char *to = buf_reserve(out, (size_t)st->st_size);
     if (!to)
         return buf_failed(out, e);
-    ssize_t got = fd_read_full(fd, to, n);
-    if (got < 0)
-        return error_errno(e, errno, "blob %s", text);
-    int r = hash_of(digest->alg, to, (size_t)got, &found, e);
-    if (r < 0)
-        return r;
-    if (!larder_digest_equal(&found, digest))
-        return error_set(e, LARDER_CORRUPT, "blob %s: its bytes are %s", text,
-                         larder_digest_format(&found, other));
-    out->n += n;
-    to[n] = '\0';
+    ssize_t n = fd_read_full(fd, to, (size_t)st->st_size);
+    if (n < 0)
+        return error_errno(e, errno, "blob %s", larder_digest_format(digest, text));
+    out->n += (size_t)n;
+    out->p[out->n] = '\0';
     return 0;
 }
 
-int stored_read(struct larder_store *store, const struct larder_digest *digest, struct buf *out,
-                struct larder_error *e)
+int stored_read_unchecked(struct larder_store *store, const struct larder_digest *digest,
+                          struct buf *out, struct larder_error *e)
 {
     CLEANUP_CLOSE int fd = -1;
     struct stat st;
     int r = blob_fd(store, digest, &fd, &st, e);
     return r < 0 ? r : read_all(fd, &st, digest, out, e);
+}
+
+int stored_read(struct larder_store *store, const struct larder_digest *digest, struct buf *out,
+                struct larder_error *e)
+{
+    char text[LARDER_DIGEST_TEXT_BYTES];
+    char other[LARDER_DIGEST_TEXT_BYTES];
+    struct larder_digest found = {0};
+    size_t before = out->n;
+
+    int r = stored_read_unchecked(store, digest, out, e);
+    if (r == 0)
+        r = hash_of(digest->alg, out->p + before, out->n - before, &found, e);
+    if (r == 0 && !larder_digest_equal(&found, digest))
+        r = error_set(e, LARDER_CORRUPT, "blob %s: its bytes are %s",
+                      larder_digest_format(digest, text), larder_digest_format(&found, other));
+    return r;
 }
 
 /* ---- the store as platform_choose() wants it ---- */
@@ -173,23 +180,18 @@ static int read_part(struct larder_store *store, const char *name, const char *w
     return r;
 }
 
-static int read_root(struct larder_store *store, const char *name,
-                     const struct oci_platform *platform, struct buf *manifest,
-                     struct store_descriptor *root, struct larder_error *e)
+static int choose_member(struct larder_store *store, const char *name,
+                         const struct oci_platform *platform, struct stored_image *made,
+                         struct store_descriptor *root, struct larder_error *e)
 {
     struct reading reading = {.base = {.ops = &reading_ops}, .store = store};
     struct buf label = BUF_INIT(REF_NAME_BYTES);
 
-    int r = find_root(store, name, root, e);
-    if (r == 0)
-        r = read_part(store, name, "manifest", &root->digest, manifest, e);
-    if (r < 0)
-        return r;
     buf_printf(&label, "store:%s", name);
-    r = buf_failed(&label, e);
+    int r = buf_failed(&label, e);
     reading.base.name = label.p;
     if (r == 0)
-        r = platform_choose(&reading.base, platform, 1, root, manifest, e);
+        r = platform_choose(&reading.base, platform, 1, root, &made->manifest, e);
     buf_done(&label);
     return r < 0 ? r : 0;
 }
@@ -199,25 +201,58 @@ static bool is_container_config(const char *type)
     return strcmp(type, OCI_TYPE_CONFIG) == 0 || strcmp(type, DOCKER_TYPE_CONFIG) == 0;
 }
 
-/* The view of a manifest that is in *ret already. */
-static int read_view(struct larder_store *store, const char *name, const char *media_type,
-                     struct stored_image *ret, struct larder_error *e)
+static int read_config(struct larder_store *store, const char *name, struct stored_image *made,
+                       struct larder_error *e)
 {
-    int r = image_view_read(buf_slice(&ret->manifest), media_type, SLICE_LIT(""), &ret->view, e);
-    if (r < 0) {
-        error_context(e, "store:%s", name);
-        return r;
-    }
-    const struct oci_descriptor *config = &ret->view.manifest->config;
-    if (config->size_bytes > ret->config.max_bytes && !is_container_config(config->media_type))
+    const struct oci_descriptor *config = &made->view.manifest->config;
+
+    if (config->size_bytes > made->config.max_bytes && !is_container_config(config->media_type))
         return 0;
-    r = read_part(store, name, "configuration", &config->digest, &ret->config, e);
+    int r = read_part(store, name, "configuration", &config->digest, &made->config, e);
     if (r == 0) {
-        r = image_view_add_config(&ret->view, buf_slice(&ret->config), e);
+        r = image_view_add_config(&made->view, buf_slice(&made->config), e);
         if (r < 0)
             error_context(e, "store:%s", name);
     }
     return r;
+}
+
+/* Of an image that is in no index, which would say it. */
+static int check_platform(const char *name, const struct oci_platform *platform,
+                          const struct image_view *view, struct larder_error *e)
+{
+    if ((!view->platform.os && !view->platform.architecture) ||
+        !is_container_config(view->manifest->config.media_type) ||
+        oci_platform_matches(&view->platform, platform))
+        return 0;
+    return error_set(e, LARDER_NOENT, "store:%s: the image is for another platform", name);
+}
+
+static int read_image(struct larder_store *store, const char *name,
+                      const struct oci_platform *platform, struct stored_image *made,
+                      struct larder_error *e)
+{
+    struct store_descriptor root = {0};
+
+    int r = find_root(store, name, &root, e);
+    if (r == 0)
+        r = read_part(store, name, "manifest", &root.digest, &made->manifest, e);
+    if (r < 0)
+        return r;
+    /* The choice would read an image, too; it is only asked where there is one. */
+    bool is_image = media_type_is_manifest(root.media_type);
+    if (!is_image)
+        r = choose_member(store, name, platform, made, &root, e);
+    if (r < 0)
+        return r;
+    made->digest = root.digest;
+    r = image_view_read(buf_slice(&made->manifest), root.media_type, SLICE_LIT(""), &made->view, e);
+    if (r < 0) {
+        error_context(e, "store:%s", name);
+        return r;
+    }
+    r = read_config(store, name, made, e);
+    return r == 0 && is_image ? check_platform(name, platform, &made->view, e) : r;
 }
 
 int stored_image_read(struct larder_store *store, const char *name,
@@ -225,12 +260,8 @@ int stored_image_read(struct larder_store *store, const char *name,
                       struct larder_error *e)
 {
     struct stored_image made = STORED_IMAGE_INIT;
-    struct store_descriptor root = {0};
 
-    int r = read_root(store, name, platform, &made.manifest, &root, e);
-    made.digest = root.digest;
-    if (r == 0)
-        r = read_view(store, name, root.media_type, &made, e);
+    int r = read_image(store, name, platform, &made, e);
     if (r < 0) {
         stored_image_done(&made);
         return r;

@@ -17,9 +17,11 @@
 /* Whether the store has a file for the blob: 1, 0, negative. size_bytes 0: of any size. */
 int stored_has(struct larder_store *store, const struct larder_digest *digest, uint64_t size_bytes,
                struct larder_error *e);
-/* A small blob, appended. NOENT, CORRUPT, LIMIT (beyond out->max_bytes). */
+/* A small blob, appended. NOENT, CORRUPT, LIMIT (beyond out->max_bytes). unchecked: not hashed. */
 int stored_read(struct larder_store *store, const struct larder_digest *digest, struct buf *out,
                 struct larder_error *e);
+int stored_read_unchecked(struct larder_store *store, const struct larder_digest *digest,
+                          struct buf *out, struct larder_error *e);
 
 struct stored_image {
     struct larder_digest digest; /* of the manifest for the platform */

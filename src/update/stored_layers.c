@@ -9,6 +9,8 @@
 #include <string.h>
 
 #include "base/error.h"
+#include "base/text.h"
+#include "json/span.h"
 #include "store/dir/ref.h"
 #include "store/layout/index_json.h"
 #include "update/stored.h"
@@ -99,20 +101,79 @@ static int forgive(struct larder_error *e, int r)
     return 0;
 }
 
-static int look_at_image(struct look *l, struct slice manifest)
+/*
+ * Whether one of the digests in a configuration is wanted: only then is it worth being read. It
+ * misses ids that are written with escapes, which nobody does.
+ */
+static bool is_promising(const struct look *l)
+{
+    static const char algorithm[] = "sha256:";
+    const char *at = l->config.p;
+    const char *end = at + l->config.n;
+
+    /* The longer ones are too rare to be looked for here. */
+    if (l->wanted[l->n_wanted - 1].diff_id->alg != LARDER_DIGEST_SHA256)
+        return true;
+    while (at && (at = memmem(at, (size_t)(end - at), algorithm, strlen(algorithm)))) {
+        struct larder_digest id = {.alg = LARDER_DIGEST_SHA256};
+        struct slice hex = {at + strlen(algorithm), 64};
+        at = hex.p;
+        if ((size_t)(end - at) < hex.n)
+            return false;
+        if (hex_decode(hex, id.bytes, 32) && find_wanted(l, &id) < l->n_wanted)
+            return true;
+    }
+    return false;
+}
+
+/* The configuration of a manifest that is an image's; false when it has none. */
+static bool find_config(struct slice manifest, struct larder_digest *ret)
+{
+    static const char *const config_key[] = {"config"};
+    static const char *const digest_key[] = {"digest"};
+    struct json_span all, config, digest;
+    char text[LARDER_DIGEST_TEXT_BYTES];
+
+    if (json_check(manifest, OCI_MANIFEST_BYTES_MAX, &all, NULL) < 0 || !json_span_is_object(all))
+        return false;
+    json_span_fields(all, config_key, 1, &config);
+    if (!json_span_is_object(config))
+        return false;
+    json_span_fields(config, digest_key, 1, &digest);
+    if (!json_span_is_string(digest) || digest.n >= sizeof(text))
+        return false;
+    return oci_digest_parse((struct slice){text, json_span_decode(digest, text)}, ret, NULL) == 0;
+}
+
+/* One that has what is wanted: from here on nothing is believed. */
+static int look_closely(struct look *l, const struct larder_digest *digest,
+                        const struct larder_digest *config)
 {
     struct image_view view;
-    int r = image_view_read(manifest, NULL, SLICE_LIT(""), &view, l->e);
-    if (r < 0)
-        return forgive(l->e, r);
+
+    buf_reset(&l->manifest);
     buf_reset(&l->config);
-    r = stored_read(l->store, &view.config_digest, &l->config, l->e);
+    int r = stored_read(l->store, digest, &l->manifest, l->e);
     if (r == 0)
-        r = image_view_add_config(&view, buf_slice(&l->config), l->e);
+        r = stored_read(l->store, config, &l->config, l->e);
+    if (r == 0)
+        r = image_view_read(buf_slice(&l->manifest), NULL, buf_slice(&l->config), &view, l->e);
+    if (r < 0)
+        return r;
     for (size_t i = 0; r == 0 && i < view.n_layers && l->n_missing > 0; i++)
         r = offer(l, &view.layers[i]);
     image_view_done(&view);
-    return forgive(l->e, r);
+    return r;
+}
+
+static int look_at_image(struct look *l, const struct larder_digest *digest,
+                         const struct larder_digest *config)
+{
+    buf_reset(&l->config);
+    int r = stored_read_unchecked(l->store, config, &l->config, l->e);
+    if (r == 0 && l->config.n > 0 && is_promising(l))
+        r = look_closely(l, digest, config);
+    return r;
 }
 
 static bool is_seen(struct look *l, const struct larder_digest *digest)
@@ -125,9 +186,11 @@ static bool is_seen(struct look *l, const struct larder_digest *digest)
     return false;
 }
 
+/* 0, also when it has nothing; -NOMEM. */
 static int look_at(struct look *l, const struct larder_digest *digest, unsigned depth)
 {
-    CLEANUP(oci_manifest_freep) struct oci_manifest *m = NULL;
+    CLEANUP(oci_manifest_freep) struct oci_manifest *index = NULL;
+    struct larder_digest config;
 
     /* Often only some members of an index are here. */
     int r = is_done(l) || depth > OCI_INDEX_DEPTH_MAX ? 0 : stored_has(l->store, digest, 0, l->e);
@@ -136,16 +199,14 @@ static int look_at(struct look *l, const struct larder_digest *digest, unsigned 
     if (is_seen(l, digest))
         return 0;
     buf_reset(&l->manifest);
-    r = stored_read(l->store, digest, &l->manifest, l->e);
+    r = stored_read_unchecked(l->store, digest, &l->manifest, l->e);
+    if (r == 0 && find_config(buf_slice(&l->manifest), &config))
+        return forgive(l->e, look_at_image(l, digest, &config));
     if (r == 0)
-        r = oci_manifest_parse(buf_slice(&l->manifest), NULL, &m, l->e);
-    if (r < 0)
-        return forgive(l->e, r);
-    if (m->kind == OCI_KIND_IMAGE)
-        return look_at_image(l, buf_slice(&l->manifest));
-    for (size_t i = 0; r == 0 && i < m->n_manifests; i++)
-        r = look_at(l, &m->manifests[i].digest, depth + 1);
-    return r;
+        r = oci_manifest_parse(buf_slice(&l->manifest), NULL, &index, l->e);
+    for (size_t i = 0; r == 0 && i < index->n_manifests; i++)
+        r = look_at(l, &index->manifests[i].digest, depth + 1);
+    return forgive(l->e, r);
 }
 
 /* ---- their names ---- */
