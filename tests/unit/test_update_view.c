@@ -149,10 +149,7 @@ static void refuses(void **state __attribute__((unused)))
 
 static void takes_artifacts(void **state __attribute__((unused)))
 {
-    static const char *const configs[] = {"{}", "", "[]",
-                                          "\x7f"
-                                          "ELF",
-                                          "{\"config\":"};
+    static const char *const configs[] = {"{}", "", "[]", "\177ELF", "{\"config\":"};
     for (size_t i = 0; i < ARRAY_LEN(configs); i++) {
         struct image_view view;
         assert_int_equal(view_of(ARTIFACT, configs[i], &view), 0);
