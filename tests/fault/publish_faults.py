@@ -29,6 +29,7 @@ BUILD = "43.20250101.3.0"
 TAGS = ["stable", BUILD]
 KEY = "base-oscontainer"
 MANIFEST = "application/vnd.oci.image.manifest.v1+json"
+CLOSE_WAIT = "08"  # of /proc/net/tcp
 OTHERS_STAMP = "coreos-assembler.meta-stamp"
 
 
@@ -59,7 +60,8 @@ class Registry:
                 raise Wrong("the registry did not start")
             time.sleep(0.01)
         with open(ports, encoding="ascii") as file:
-            self.port, _, self.admin_port = file.read().split()
+            self.port, other_port, self.admin_port = file.read().split()
+        self.ports = {int(self.port), int(other_port)}
         self.host = f"127.0.0.1:{self.port}"
         if settings:
             self.admin("PUT", "/_control", compact(settings))
@@ -97,10 +99,20 @@ class Registry:
             return [line for line in file if f" /v2/{name}/" in line]
 
     def settle(self, name):
-        """Requests of a client that was killed may still be at work."""
+        """Requests of a client that was killed may still be at work: its connections are in
+        CLOSE_WAIT until the registry has read to their end."""
+        end = time.monotonic() + faultlib.SECONDS
         before = None
-        while before != (before := len(self.lines(name))):
+        while self.has_dead_clients() or before != (before := len(self.lines(name))):
+            if time.monotonic() > end:
+                raise Wrong("the registry does not come to rest")
             time.sleep(0.03)
+
+    def has_dead_clients(self):
+        with open("/proc/net/tcp", encoding="ascii") as file:
+            sockets = [line.split()[1:4] for line in file]
+        return any(state == CLOSE_WAIT and int(local.split(":")[1], 16) in self.ports
+                   for local, _, state in sockets[1:])
 
     def check_complete(self, name):
         """Whatever a tag points to is there, down to the last blob."""
