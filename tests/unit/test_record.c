@@ -150,7 +150,9 @@ static void no_edit_is_believed(void **state)
             for (int bit = 0; bit < 9; bit++) {
                 struct larder_error e = LARDER_ERROR_INIT;
                 struct update_record found;
-                text.p[at] = bit < 8 ? (char)(saved ^ (1 << bit)) : saved == '1' ? '2' : '1';
+                text.p[at] = saved == '1' ? '2' : '1';
+                if (bit < 8)
+                    text.p[at] = (char)(saved ^ (1 << bit));
                 int r = record_parse(buf_slice(&text), &found, &e);
                 if (r == 0) {
                     if (!sample_equal(&record, &found))
