@@ -201,7 +201,7 @@ static int set_update(struct json *object, const struct update_record *record,
 
 static int fill(struct json *object, const struct update_record *record, struct larder_error *e)
 {
-    struct larder_digest sum;
+    struct larder_digest sum = {0};
     int r = json_set_i64(object, "version", RECORD_VERSION) < 0 ? error_nomem(e) : 0;
     if (r == 0)
         r = set_optional(object, "ref", record->ref, e);
@@ -345,7 +345,7 @@ static int check_version(struct json_span span, struct larder_error *e)
 static int check_sum(struct json_span span, const struct update_record *record,
                      struct larder_error *e)
 {
-    struct larder_digest said = {0}, sum;
+    struct larder_digest said = {0}, sum = {0};
     int r = get_digest(span, members[SUM], false, &said, e);
     if (r == 0)
         r = sum_of(record, &sum, e);
