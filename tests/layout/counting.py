@@ -36,6 +36,7 @@ PROGRAMS = [
 class Log:
     def __init__(self):
         self.text = io.StringIO()
+        self.failures = []
 
     def write(self, text):
         self.text.write(text)
