@@ -243,7 +243,8 @@ struct larder_update_round {
 /*
  * Checks many references once, in random order, so that a fleet does not come in step; connections
  * and tokens are shared. A registry that limits us is not asked again in this round: its references
- * are deferred (event with code BUSY). One failed check does not end the round.
+ * are deferred (event with code BUSY). Nor is one that can't be reached: its references fail. One
+ * failed check does not end the round.
  */
 LARDER_API LARDER_MUST_CHECK int
 larder_update_round_run(struct larder_store *store, const struct larder_update_options *options,

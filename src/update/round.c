@@ -4,7 +4,7 @@
  *
  * A fleet runs this at the same hours: order and times are random, connections and tokens are
  * shared, and a registry that limits us is left alone until the next round. Its references are not
- * lost but deferred, and told as such.
+ * lost but deferred, and told as such. One that can't be reached is not tried for each reference.
  */
 #include <larder/update.h>
 
@@ -15,6 +15,7 @@
 #include "base/clock.h"
 #include "base/error.h"
 #include "base/text.h"
+#include "net/http.h"
 #include "oci/reference.h"
 #include "update/check.h"
 
@@ -33,10 +34,11 @@ struct item {
     int64_t at_ns;    /* after the begin */
 };
 
-/* A registry that is not asked again in this round. */
-struct limited {
-    struct limited *next;
+/* A registry that is not asked again in this round: it limits us, or can't be reached. */
+struct avoided {
+    struct avoided *next;
     char *host;
+    bool is_away;
     int64_t retry_after_ns; /* 0: it didn't say */
 };
 
@@ -48,7 +50,7 @@ struct round {
     struct remote_shared *shared;
     struct item *items;
     size_t n, room;
-    struct limited *limited;
+    struct avoided *avoided;
     struct larder_update_round sum;
 };
 
@@ -64,9 +66,9 @@ static void round_done(struct round *r)
     for (size_t i = 0; i < r->n; i++)
         item_done(&r->items[i]);
     free(r->items);
-    while (r->limited) {
-        struct limited *gone = r->limited;
-        r->limited = gone->next;
+    while (r->avoided) {
+        struct avoided *gone = r->avoided;
+        r->avoided = gone->next;
         free(gone->host);
         free(gone);
     }
@@ -284,7 +286,7 @@ static int wait_until(const struct round *r, int64_t until_ns, struct larder_err
     }
 }
 
-/* ---- registries that limit us ---- */
+/* ---- registries that are left alone ---- */
 
 /* The registry of a reference; NULL: there is none. malloc'd */
 static char *host_of(const char *ref)
@@ -298,18 +300,18 @@ static char *host_of(const char *ref)
     return host;
 }
 
-static const struct limited *find_limited(const struct round *r, const char *host)
+static const struct avoided *find_avoided(const struct round *r, const char *host)
 {
-    const struct limited *l = r->limited;
-    while (l && strcmp(l->host, host) != 0)
-        l = l->next;
-    return l;
+    const struct avoided *a = r->avoided;
+    while (a && strcmp(a->host, host) != 0)
+        a = a->next;
+    return a;
 }
 
-static int add_limited(struct round *r, const char *host, const struct remote_limit *limit,
-                       struct larder_error *e)
+static int avoid(struct round *r, const char *host, const struct remote_limit *limit, bool is_away,
+                 struct larder_error *e)
 {
-    struct limited *made = calloc(1, sizeof(*made));
+    struct avoided *made = calloc(1, sizeof(*made));
     char *copy = strdup(host);
 
     if (!made || !copy) {
@@ -317,11 +319,17 @@ static int add_limited(struct round *r, const char *host, const struct remote_li
         free(copy);
         return error_nomem(e);
     }
-    *made = (struct limited){r->limited, copy, limit->retry_after_ns};
-    r->limited = made;
+    *made = (struct avoided){r->avoided, copy, is_away, limit->retry_after_ns};
+    r->avoided = made;
     if (r->sum.retry_after_ns < limit->retry_after_ns)
         r->sum.retry_after_ns = limit->retry_after_ns;
     return 0;
+}
+
+/* Nobody there: each further question would wait as long for the same. */
+static bool is_away(const struct larder_error *why)
+{
+    return why->code == LARDER_UNREACHABLE && why->http_status == 0 && !http_is_transient(why);
 }
 
 /* ---- the round ---- */
@@ -332,19 +340,23 @@ static int tell(const struct round *r, const struct larder_update_event *event)
     return rc < 0 ? rc : 0;
 }
 
-static int defer(struct round *r, const struct item *item, const struct limited *limited)
+static int pass_over(struct round *r, const struct item *item, const struct avoided *avoided)
 {
     struct larder_error why = LARDER_ERROR_INIT;
     struct larder_update_event event = {.ref = item->ref, .is_failed = true, .error = &why};
     char wait[32];
 
-    if (limited->retry_after_ns > 0)
+    if (avoided->is_away)
+        error_set(&why, LARDER_UNREACHABLE, "%s: not asked: %s could not be reached", item->ref,
+                  avoided->host);
+    else if (avoided->retry_after_ns > 0)
         error_set(&why, LARDER_BUSY, "%s: not asked: %s wants to be left alone for %s", item->ref,
-                  limited->host, duration_format(limited->retry_after_ns, wait));
+                  avoided->host, duration_format(avoided->retry_after_ns, wait));
     else
         error_set(&why, LARDER_BUSY, "%s: not asked: %s limits how much it is asked", item->ref,
-                  limited->host);
-    r->sum.n_deferred++;
+                  avoided->host);
+    r->sum.n_failed += avoided->is_away;
+    r->sum.n_deferred += !avoided->is_away;
     return tell(r, &event);
 }
 
@@ -404,14 +416,14 @@ static int run_item(struct round *r, const struct item *item, int64_t begin_ns,
                     struct larder_error *e)
 {
     CLEANUP_FREE char *host = host_of(item->ref);
-    const struct limited *limited = host ? find_limited(r, host) : NULL;
+    const struct avoided *avoided = host ? find_avoided(r, host) : NULL;
     struct check_before before = {.state = LARDER_UPDATE_UNKNOWN};
     struct larder_update update = {.size = sizeof(update)};
     struct larder_error why = LARDER_ERROR_INIT;
     struct remote_limit limit = {0};
 
-    if (limited)
-        return defer(r, item, limited);
+    if (avoided)
+        return pass_over(r, item, avoided);
     int rc = wait_until(r, begin_ns + item->at_ns, e);
     if (rc < 0)
         return rc;
@@ -421,8 +433,9 @@ static int run_item(struct round *r, const struct item *item, int64_t begin_ns,
             *e = why;
         return rc;
     }
-    bool is_near = limit.has_left && limit.left < LEFT_MIN;
-    int added = host && (limit.is_reached || is_near) ? add_limited(r, host, &limit, e) : 0;
+    bool is_limited = limit.is_reached || (limit.has_left && limit.left < LEFT_MIN);
+    bool is_gone = !is_limited && rc < 0 && is_away(&why);
+    int added = host && (is_limited || is_gone) ? avoid(r, host, &limit, is_gone, e) : 0;
     if (added == 0 && rc == 0)
         added = tell_found(r, item, &before, &update);
     else if (added == 0)
@@ -431,14 +444,19 @@ static int run_item(struct round *r, const struct item *item, int64_t begin_ns,
     return added;
 }
 
-static int check_options(const struct larder_update_options *options,
+static int check_options(const struct larder_store *store,
+                         const struct larder_update_options *options,
                          const struct larder_update_round_options *round, struct larder_error *e)
 {
+    bool is_ostree = options && (options->ostree_repo || options->sysroot);
+
     if (!round || round->size != sizeof(*round) || (round->n_refs > 0 && !round->refs))
         return error_set(e, LARDER_INVAL, "update round options: malformed");
     if (options && options->size != sizeof(*options))
         return error_set(e, LARDER_INVAL, "update options: size %zu, expected %zu", options->size,
                          sizeof(*options));
+    if (!store && !is_ostree)
+        return error_set(e, LARDER_INVAL, "update round: neither a store nor an ostree repository");
     if (options && options->name && (round->is_all || round->n_refs != 1))
         return error_set(e, LARDER_INVAL, "update round: store:%s is one image, expected one REF",
                          options->name);
@@ -450,7 +468,7 @@ int larder_update_round_run(struct larder_store *store, const struct larder_upda
                             struct larder_update_round *ret, struct larder_error *e)
 {
     static const struct larder_update_options none = LARDER_UPDATE_OPTIONS_INIT;
-    int rc = check_options(options, round, e);
+    int rc = check_options(store, options, round, e);
 
     if (rc < 0)
         return rc;

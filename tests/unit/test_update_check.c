@@ -372,6 +372,19 @@ static void test_moves_meanwhile(void **state)
     assert_int_equal(registry_server_count(&b.server, ""), 1);
 }
 
+/* Registries that don't say the digest: their bytes tell it. */
+static void test_no_digest(void **state)
+{
+    (void)state;
+    bench_reset(&b, "{\"digest_header\": false}");
+    bench_image(&b, "os", "stable", 1, "");
+    bench_copy(&b, "os:stable");
+    UNCHANGED(&b, "os:stable", 2);
+    struct larder_digest v2 = bench_image(&b, "os", "stable", 2, "");
+    AVAILABLE(&b, "os:stable", &v2, 4);
+    AVAILABLE(&b, "os:stable", &v2, 2);
+}
+
 /* ---- other places ---- */
 
 static void test_pinned(void **state)
@@ -633,6 +646,7 @@ int main(void)
         cmocka_unit_test(test_bad_refs),
         cmocka_unit_test(test_large_config),
         cmocka_unit_test(test_moves_meanwhile),
+        cmocka_unit_test(test_no_digest),
         cmocka_unit_test(test_pinned),
         cmocka_unit_test(test_layouts),
         cmocka_unit_test(test_read_only),

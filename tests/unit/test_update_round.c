@@ -231,6 +231,36 @@ static void test_limits(void **state)
     assert_int_equal(bench_requests(&b), 4);
 }
 
+/* One that nobody answers for is tried once; its references fail, the others don't. */
+static void test_away(void **state)
+{
+    static const char *const refs[] = {"a:1", NULL};
+    (void)state;
+    char text[4][BENCH_TEXT];
+    const char *list[5];
+    bench_reset(&b, "{}");
+    bench_image(&b, "a", "1", 1, "");
+    struct larder_update_round_options o = asked(refs);
+    list[0] = o.refs[0];
+    for (int i = 0; i < 4; i++) {
+        /* A port that is never given to servers. */
+        snprintf(text[i], sizeof(text[i]), "docker://127.0.0.1:1/x:%d", i);
+        list[i + 1] = text[i];
+    }
+    o.refs = list;
+    o.n_refs = 5;
+    struct larder_update_round sum = run(&o);
+    assert_int_equal(sum.n_failed, 4);
+    assert_int_equal(sum.n_available, 1);
+    assert_int_equal(sum.n_deferred, 0);
+    int passed_over = 0;
+    for (size_t i = 0; i < n_told; i++) {
+        assert_true(!told[i].is_failed || told[i].code == LARDER_UNREACHABLE);
+        passed_over += strstr(told[i].error, "not asked") != NULL;
+    }
+    assert_int_equal(passed_over, 3);
+}
+
 /* The last counted questions are not spent. */
 static void test_rate_left(void **state)
 {
@@ -346,6 +376,9 @@ static void test_ends(void **state)
     b.options.name = "x";
     assert_int_equal(larder_update_round_run(b.store, &b.options, &o, &sum, &b.e), -LARDER_INVAL);
     assert_int_equal(larder_update_round_run(b.store, &b.options, NULL, &sum, &b.e), -LARDER_INVAL);
+    b.options.name = NULL;
+    o.is_all = true;
+    assert_int_equal(larder_update_round_run(NULL, &b.options, &o, &sum, &b.e), -LARDER_INVAL);
 }
 
 static int setup(void **state)
@@ -367,10 +400,11 @@ static int teardown(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_states), cmocka_unit_test(test_all),
-        cmocka_unit_test(test_limits), cmocka_unit_test(test_rate_left),
-        cmocka_unit_test(test_shared), cmocka_unit_test(test_order),
-        cmocka_unit_test(test_spread), cmocka_unit_test(test_ends),
+        cmocka_unit_test(test_states),    cmocka_unit_test(test_all),
+        cmocka_unit_test(test_limits),    cmocka_unit_test(test_away),
+        cmocka_unit_test(test_rate_left), cmocka_unit_test(test_shared),
+        cmocka_unit_test(test_order),     cmocka_unit_test(test_spread),
+        cmocka_unit_test(test_ends),
     };
     if (!registry_server_is_possible())
         return 0;
