@@ -191,13 +191,17 @@ static int take_from_tars(struct fetch_run *run, struct store *registry, struct 
         struct temp_file temp = TEMP_FILE_INIT;
         int fd = -1;
         int r = pull_blob(run, registry, here, &artifact->blobs[i], &blob, e);
-        if (r == 0)
-            r = open_tar(run, blob, &temp, &fd, e);
+        if (r < 0)
+            return r;
+        r = open_tar(run, blob, &temp, &fd, e);
         if (r == 0)
             r = find_in_tar(fd, w, e);
         temp_drop(&temp);
-        if (r != 0)
-            return r < 0 ? r : 0;
+        if (r < 0)
+            return error_context(e, "%s: layer %zu of %zu", run->entry->source, i + 1,
+                                 artifact->n_blobs);
+        if (r > 0)
+            return 0;
     }
     error_set(e, LARDER_NOENT, "%s: no file below /disk in its %zu layers", run->entry->source,
               artifact->n_blobs);
