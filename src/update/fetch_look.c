@@ -79,24 +79,33 @@ static int ask_repository(const struct fetch_run *r, const struct image_view *vi
     return rc < 0 ? rc : alone->ops->layers_here(alone, view, presence, e);
 }
 
+static int list_blobs(struct fetch_run *r, const struct image_view *view, struct larder_error *e)
+{
+    CLEANUP_FREE enum larder_update_presence *presence =
+        calloc(view->n_layers + 1, sizeof(*presence)); /* NEEDED */
+    struct fetch_blob *blobs = calloc(view->n_layers + 1, sizeof(*blobs));
+    int rc = 0;
+
+    if (!presence || !blobs) {
+        free(blobs);
+        return error_nomem(e);
+    }
+    free(r->blobs);
+    r->blobs = blobs;
+    r->n_blobs = 0;
+    if (r->options->is_partial)
+        rc = ask_repository(r, view, presence, e);
+    return rc < 0 ? rc : add_all(r, view, presence, e);
+}
+
 int fetch_blobs_read(struct fetch_run *r, struct larder_error *e)
 {
-    CLEANUP_FREE enum larder_update_presence *presence = NULL;
     struct image_view view = {0};
     int rc = image_view_read(buf_slice(&r->manifest), r->root.media_type, buf_slice(&r->config),
                              &view, e);
 
-    if (rc < 0)
-        return rc;
-    free(r->blobs);
-    r->n_blobs = 0;
-    r->blobs = calloc(view.n_layers + 1, sizeof(*r->blobs));
-    presence = calloc(view.n_layers + 1, sizeof(*presence)); /* NEEDED */
-    rc = r->blobs && presence ? 0 : error_nomem(e);
-    if (rc == 0 && r->options->is_partial)
-        rc = ask_repository(r, &view, presence, e);
     if (rc == 0)
-        rc = add_all(r, &view, presence, e);
+        rc = list_blobs(r, &view, e);
     image_view_done(&view);
     return rc;
 }
@@ -191,7 +200,7 @@ static int verify_store(struct fetch_run *r, struct larder_error *e)
 
 #define PIECE_BYTES (256UL * 1024)
 
-static int hash_extent(const struct fetch_run *r, const struct store_extent *extent,
+static int hash_extent(const struct fetch_run *r, int fd, const struct store_extent *extent,
                        struct hash *hash, struct larder_error *e)
 {
     CLEANUP_FREE char *piece = malloc(PIECE_BYTES);
@@ -201,9 +210,8 @@ static int hash_extent(const struct fetch_run *r, const struct store_extent *ext
         return error_nomem(e);
     while (done < extent->n_bytes) {
         uint64_t left = extent->n_bytes - done;
-        ssize_t n =
-            fd_pread_full(extent->fd, piece, left < PIECE_BYTES ? (size_t)left : PIECE_BYTES,
-                          extent->offset + done);
+        ssize_t n = fd_pread_full(fd, piece, left < PIECE_BYTES ? (size_t)left : PIECE_BYTES,
+                                  extent->offset + done);
         if (n <= 0)
             return n < 0 ? error_errno(e, errno, "%s", r->to.store->name)
                          : error_set(e, LARDER_CORRUPT, "%s: a blob ends early", r->to.store->name);
@@ -231,7 +239,7 @@ static int verify_one(void *arg, size_t i, struct larder_error *e)
     CLEANUP_CLOSE int fd = extent.fd;
     rc = hash_new(HASH_BIT(blob->digest.alg), &hash, e);
     if (rc == 0)
-        rc = hash_extent(r, &extent, hash, e);
+        rc = hash_extent(r, fd, &extent, hash, e);
     if (rc == 0)
         rc = hash_final(hash, blob->digest.alg, &found, e);
     if (rc < 0 || larder_digest_equal(&found, &blob->digest))

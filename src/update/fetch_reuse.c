@@ -150,19 +150,20 @@ static int try_twins(const struct reuse *u, const struct image_view *view, struc
     CLEANUP_FREE enum larder_update_presence *presence =
         calloc(view->n_layers + 1, sizeof(*presence));
     CLEANUP_FREE struct layer_twin *twins = calloc(view->n_layers + 1, sizeof(*twins));
-    int rc = presence && twins ? 0 : error_nomem(e);
+    int rc;
 
-    for (size_t i = 0; rc == 0 && i < view->n_layers; i++)
+    if (!presence || !twins)
+        return error_nomem(e);
+    for (size_t i = 0; i < view->n_layers; i++)
         presence[i] = find_wanted(u->run, &view->layers[i].digest) ? LARDER_UPDATE_NEEDED
                                                                    : LARDER_UPDATE_HERE;
-    if (rc == 0)
-        rc = layer_twins_find(u->run->ask->store, u->run->ask->name, view, presence, twins, e);
-    for (size_t i = 0; rc == 0 && i < view->n_layers; i++) {
+    rc = layer_twins_find(u->run->ask->store, u->run->ask->name, view, presence, twins, e);
+    for (size_t i = 0; rc >= 0 && i < view->n_layers; i++) {
         struct fetch_blob *wanted = find_wanted(u->run, &view->layers[i].digest);
         if (wanted && twins[i].digest.alg != LARDER_DIGEST_NONE)
             rc = try_layer(u, &twins[i], wanted, e);
     }
-    return rc;
+    return rc < 0 ? rc : 0;
 }
 
 int fetch_reuse(struct fetch_run *r, struct larder_error *e)

@@ -14,11 +14,10 @@
 /* The nearest directory above that is there; a layout is not made before it is known to fit. */
 static int stat_place(const char *path, struct statvfs *ret, struct larder_error *e)
 {
-    CLEANUP_FREE char *at = malloc(strlen(path) + sizeof("."));
+    CLEANUP_FREE char *at = strdup(*path ? path : ".");
 
     if (!at)
         return error_nomem(e);
-    strcpy(at, *path ? path : ".");
     while (statvfs(at, ret) < 0) {
         char *slash = strrchr(at, '/');
         if (errno != ENOENT || strcmp(at, ".") == 0 || strcmp(at, "/") == 0)
@@ -26,7 +25,7 @@ static int stat_place(const char *path, struct statvfs *ret, struct larder_error
         if (slash)
             at[slash == at ? 1 : slash - at] = '\0';
         else
-            strcpy(at, ".");
+            memcpy(at, ".", sizeof("."));
     }
     return 0;
 }
@@ -55,7 +54,7 @@ static uint64_t needed_bytes(const struct fetch_run *r, uint64_t block)
 int fetch_space(struct fetch_run *r, struct larder_error *e)
 {
     const char *path = r->is_layout ? r->to.location.path : larder_store_path(r->ask->store);
-    struct statvfs st;
+    struct statvfs st = {0};
     char needed_text[32];
     char free_text[32];
     int rc = stat_place(path, &st, e);
