@@ -4,8 +4,8 @@
  *
  * Into the store: its manifest goes there first (without a name nobody sees it), and one lease on
  * it holds all that it names (dir/lease.h), what is here and what arrives later alike. A lease for
- * each blob would be a file for each of 70 layers, taken only when the blob is there: between its
- * publication and its lease a gc could take it.
+ * each blob would be a file for each of 70 layers (4 to 38 ms on ext4, one is 0.05 ms), and taken
+ * only when the blob is there: between its publication and its lease a gc could take it.
  *
  * Into a layout, which no gc visits: the few layers that are copied from the store are leased one
  * by one. That saves bytes, not correctness: one that goes all the same is fetched. So a store that

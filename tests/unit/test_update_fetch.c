@@ -2,6 +2,9 @@
 /* Fetching what was recorded: exactly that, from a registry that moved on, lost it, or lies. */
 #include "update_fetch_fixture.h"
 
+#include <larder/copy.h>
+#include <larder/maintain.h>
+
 #include "base/clock.h"
 
 /* ---- the contract ---- */
@@ -289,6 +292,74 @@ static void a_killed_one_is_gone_on_with(void **state)
     layers_free(l, 2);
 }
 
+/* Whenever it ends, the name is the old image's or the new one's, and all of that is there. */
+static void killed_at_any_time(void **state)
+{
+    struct bed *b = *state;
+    struct layer l[4] = {layer_of(1, 5000), layer_of(2, 6000), layer_of(3, BIG_BYTES),
+                         layer_of(4, 2000)};
+    struct larder_digest v[2] = {put_image("a/b", "latest", "1", l, 2, NULL)};
+    bool is_new = false;
+    unsigned turns = 0;
+
+    record_now(b);
+    fetch_ok(b, NULL);
+    v[1] = put_image("a/b", "latest", "2", &l[1], 3, NULL);
+    record_now(b);
+    for (; !is_new && turns < 200; turns++) {
+        struct larder_fsck_report report = {0};
+        pid_t pid = fork();
+        if (pid == 0)
+            _exit(fetch_with(b, &plain, NULL) == 0 ? 0 : 1);
+        clock_sleep_ns(turns * NS_PER_MS / 2);
+        kill(pid, SIGKILL);
+        assert_int_equal(waitpid(pid, NULL, 0), pid);
+        is_new = is_base(b, &v[1]);
+        assert_true(is_new || is_base(b, &v[0]));
+        done(larder_fsck(b->store, NULL, &report, &b->e), &b->e);
+        assert_int_equal(report.problems, report.harmless);
+        for (unsigned i = is_new; i < (is_new ? 4 : 2); i++)
+            done(larder_blob_verify(b->store, &l[i].digest, LARDER_VERIFY_DEEP, &b->e), &b->e);
+    }
+    assert_true(turns > 2 && is_new);
+    fetch_ok(b, NULL);
+    assert_true(b->got.was_there && is_base(b, &v[1]));
+    layers_free(l, 4);
+}
+
+/* From a layout, whose tag moved and whose blob went. */
+static void other_sources(void **state)
+{
+    struct bed *b = *state;
+    struct layer l[3] = {layer_of(1, 5000), layer_of(2, 6000), layer_of(3, 7000)};
+    struct larder_update u = {.size = sizeof(u)};
+    struct larder_copy_options copy = LARDER_COPY_OPTIONS_INIT;
+    struct larder_digest v1 = put_image("a/b", "latest", "1", l, 2, NULL);
+    char at[WORDS], path[WORDS], text[LARDER_DIGEST_TEXT_BYTES];
+    const char *const to[] = {at};
+
+    snprintf(at, sizeof(at), "oci:%s/from:v", b->dir);
+    copy.source = ref();
+    copy.destinations = to;
+    copy.n_destinations = 1;
+    done(larder_copy(NULL, &copy, NULL, &b->e), &b->e);
+    done(larder_update_check(b->store, at, &plain, &u, &b->e), &b->e);
+    larder_update_done(&u);
+    put_image("a/b", "latest", "2", &l[1], 2, NULL);
+    done(larder_copy(NULL, &copy, NULL, &b->e), &b->e);
+    snprintf(path, sizeof(path), "%s/from/blobs/sha256/%s", b->dir,
+             larder_digest_hex(&l[0].digest, text));
+    assert_int_equal(unlink(path), 0);
+    assert_int_equal(larder_update_fetch(b->store, at, &plain, NULL, &b->got, &b->e), -LARDER_GONE);
+    assert_true(says(b->e.msg, "prepared digest gone"));
+    put_image("a/b", "latest", "1", l, 2, NULL);
+    done(larder_copy(NULL, &copy, NULL, &b->e), &b->e);
+    done(larder_update_fetch(b->store, at, &plain, NULL, &b->got, &b->e), &b->e);
+    assert_true(larder_digest_equal(&b->got.digest, &v1));
+    assert_int_equal(b->got.requests, 0);
+    layers_free(l, 3);
+}
+
 static void dry_runs_only_count(void **state)
 {
     struct bed *b = *state;
@@ -327,6 +398,8 @@ int main(void)
         T(no_space),
         T(lies_are_seen),
         T(a_killed_one_is_gone_on_with),
+        T(killed_at_any_time),
+        T(other_sources),
         T(dry_runs_only_count),
     };
 
