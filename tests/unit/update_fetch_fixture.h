@@ -283,9 +283,12 @@ static inline int count_leases(const struct bed *b)
 
 static inline bool says(const char *text, const char *what)
 {
-    if (!strstr(text, what))
-        print_error("\"%s\" is not in: %s\n", what, text);
-    return strstr(text, what);
+    const char *all = text ? text : "";
+    bool is = strstr(all, what) != NULL;
+
+    if (!is)
+        print_error("\"%s\" is not in: %s\n", what, all);
+    return is;
 }
 
 static inline int group_setup(void **state)
