@@ -47,7 +47,8 @@ void update_ask_done(struct update_ask *ask);
 struct base_holder {
     const char *role;            /* "image", "booted", "staged", "pending", "rollback" */
     char *commit;                /* ostree; NULL */
-    struct larder_digest digest; /* of the platform's manifest */
+    struct larder_digest digest; /* of the platform's manifest; alg NONE: a deployment that was
+                                    changed on this machine says no image */
     bool is_rewritten;           /* manifest below is not what digest names, byte by byte */
     char *media_type;
     struct buf manifest;
@@ -55,7 +56,8 @@ struct base_holder {
     struct image_view view;
 };
 struct base_holders {
-    struct base_holder *list; /* [0]: "image", the base; nothing: there is none (yet) */
+    struct base_holder *list; /* [0]: the base: "image", or with ostree, where its ref is gone, a
+                                 deployment; nothing: there is none (yet) */
     size_t n;
 };
 void base_holders_done(struct base_holders *holders);
