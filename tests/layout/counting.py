@@ -36,7 +36,7 @@ PROGRAMS = [
 class Log:
     def __init__(self):
         self.text = io.StringIO()
-        self.failures = []
+        self.failures, self.failed_names = [], []
 
     def write(self, text):
         self.text.write(text)
