@@ -239,15 +239,13 @@ static int tell(struct base *base, const struct base_holders *holders, const str
                 enum base_record_place place, enum record_meaning meaning,
                 struct larder_update *ret, struct larder_error *e)
 {
-    const struct base_holder *in_use = holders->n ? &holders->list[0] : NULL;
-
     int r = copy_text(base->ask->ref, &ret->ref, e);
     if (r == 0)
         r = copy_text(base->ask->platform_text, &ret->platform, e);
     if (r == 0)
         r = copy_text(base->place, &ret->place, e);
-    if (r == 0 && in_use)
-        r = tell_image(&in_use->digest, &in_use->view, &ret->current, e);
+    if (r == 0 && holders->n > 0)
+        r = tell_image(&holders->list[0].digest, &holders->list[0].view, &ret->current, e);
     if (r == 0)
         r = tell_holders(base, holders, found, ret, e);
     if (r < 0)
@@ -257,7 +255,7 @@ static int tell(struct base *base, const struct base_holders *holders, const str
     r = tell_record(base, found->record, place, ret, e);
     if (r < 0)
         return r;
-    if (meaning == RECORD_UPDATE)
+    if (meaning == RECORD_UPDATE && found->kept)
         return tell_update(base, holders, found, ret, e);
     ret->state = LARDER_UPDATE_UNCHANGED;
     return 0;

@@ -263,7 +263,7 @@ static int read_name(struct update_ask *made, struct larder_error *e)
         if (!made->name)
             return error_nomem(e);
     }
-    int r = check_name(made->name, e);
+    int r = check_name(made->name ? made->name : "", e);
     if (r < 0 && !given && e && e->code == LARDER_INVAL)
         error_hint(e, "name its image in the store otherwise");
     return r;

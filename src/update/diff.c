@@ -46,8 +46,10 @@ static int sort_layers(const struct image_view *view, struct place **ret, size_t
     struct place *list = calloc(n_layers + 1, sizeof(*list));
     size_t n = 0;
 
-    if (!list)
-        return error_nomem(e);
+    if (!list) {
+        error_nomem(e);
+        return -LARDER_NOMEM;
+    }
     for (size_t i = 0; i < n_layers; i++)
         list[i] = (struct place){&view->layers[i], i};
     qsort(list, n_layers, sizeof(*list), by_digest);

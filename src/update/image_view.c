@@ -144,12 +144,12 @@ static void forget_config(struct image_view *view)
 static int read_platform(const struct json_span *fields, struct image_view *made,
                          struct larder_error *e)
 {
-    char **texts = made->platform_texts;
+    char *const *texts = made->platform_texts;
     int r = 0;
 
     for (size_t i = 0; r == 0 && i < PLATFORM_TEXTS; i++)
-        r = read_text(fields[OS + i], &texts[i], e);
-    made->platform = (struct oci_platform){.os = texts[OS - OS],
+        r = read_text(fields[OS + i], &made->platform_texts[i], e);
+    made->platform = (struct oci_platform){.os = texts[0],
                                            .architecture = texts[ARCHITECTURE - OS],
                                            .variant = texts[VARIANT - OS],
                                            .os_version = texts[OS_VERSION - OS]};

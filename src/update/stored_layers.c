@@ -132,7 +132,7 @@ static bool find_config(struct slice manifest, struct larder_digest *ret)
     static const char *const config_key[] = {"config"};
     static const char *const digest_key[] = {"digest"};
     struct json_span all, config, digest;
-    char text[LARDER_DIGEST_TEXT_BYTES];
+    char text[LARDER_DIGEST_TEXT_BYTES] = "";
 
     if (json_check(manifest, OCI_MANIFEST_BYTES_MAX, &all, NULL) < 0 || !json_span_is_object(all))
         return false;
@@ -142,7 +142,8 @@ static bool find_config(struct slice manifest, struct larder_digest *ret)
     json_span_fields(config, digest_key, 1, &digest);
     if (!json_span_is_string(digest) || digest.n >= sizeof(text))
         return false;
-    return oci_digest_parse((struct slice){text, json_span_decode(digest, text)}, ret, NULL) == 0;
+    size_t n = json_span_decode(digest, text);
+    return oci_digest_parse((struct slice){text, n}, ret, NULL) == 0;
 }
 
 /* One that has what is wanted: from here on nothing is believed. */

@@ -262,6 +262,14 @@ static void finds_layers(void **state)
     struct larder_digest d = digest_of("layer d");
     assert_int_equal(unlink(fixture_path(f, fixture_blob_name("blobs", &d))), 0);
     assert_string_equal(layers_shown(f), " =a +c +E +g* +I +j* -b");
+    /* One that was cut off is none. */
+    d = digest_of("layer c");
+    const char *name = fixture_blob_name("blobs", &d);
+    assert_int_equal(unlink(fixture_path(f, name)), 0);
+    fixture_write(f, name, "lay");
+    assert_string_equal(layers_shown(f), " =a +C +E +g* +I +j* -b");
+    assert_int_equal(unlink(fixture_path(f, name)), 0);
+    fixture_put(f, "layer c");
     /* The base lost one. */
     d = digest_of("layer a");
     assert_int_equal(unlink(fixture_path(f, fixture_blob_name("blobs", &d))), 0);
