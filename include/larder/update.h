@@ -107,7 +107,7 @@ struct larder_update {
     struct larder_digest listed; /* what REF itself pointed to (an index, or the manifest) */
     int64_t checked_at_ns;       /* realtime; 0: never */
     bool is_persisted;           /* the record is kept (check: also when it was there already) */
-    char *record;                /* where: "store", "repository", or the state directory; NULL */
+    char *record;                /* where: "store", "repository" or "state directory"; NULL */
     char *why;                   /* not persisted or corrupt: the reason; NULL */
     struct larder_update_holder *holders;
     size_t n_holders;

@@ -6,7 +6,6 @@
 
 #include "base/error.h"
 #include "base/mem.h"
-#include "update/record_dir.h"
 
 static int copy_text(const char *text, char **ret, struct larder_error *e)
 {
@@ -174,20 +173,13 @@ static int tell_update(struct base *base, const struct base_holders *holders,
     return r < 0 ? r : tell_diff(base, holders->n ? &holders->list[0].view : NULL, view, ret, e);
 }
 
-static int tell_record(const struct base *base, const struct update_record *record,
-                       enum base_record_place place, struct larder_update *ret,
-                       struct larder_error *e)
+static int tell_record(const struct update_record *record, enum base_record_place place,
+                       struct larder_update *ret, struct larder_error *e)
 {
-    const char *where = NULL;
-
     ret->listed = record->listed;
     ret->checked_at_ns = record->checked_ns;
     ret->is_persisted = place != BASE_RECORD_NONE;
-    if (place == BASE_RECORD_STATE_DIR && base->state_dir)
-        where = record_dir_path(base->state_dir);
-    else if (place != BASE_RECORD_NONE)
-        where = base_record_place_name(place);
-    return copy_text(where, &ret->record, e);
+    return copy_text(ret->is_persisted ? base_record_place_name(place) : NULL, &ret->record, e);
 }
 
 /* ---- an update that was taken ---- */
@@ -228,7 +220,7 @@ static int tell_taken(struct base *base, const struct base_holders *holders,
     if (r == 0)
         r = tell_diff(base, &booted->view, &staged->view, ret, e);
     if (r == 0)
-        r = tell_record(base, &record, place, ret, e);
+        r = tell_record(&record, place, ret, e);
     record_done(&record);
     return r;
 }
@@ -252,7 +244,7 @@ static int tell(struct base *base, const struct base_holders *holders, const str
         return r;
     if (meaning == RECORD_VOID)
         return tell_taken(base, holders, ret, e);
-    r = tell_record(base, found->record, place, ret, e);
+    r = tell_record(found->record, place, ret, e);
     if (r < 0)
         return r;
     if (meaning == RECORD_UPDATE && found->kept)
