@@ -7,8 +7,12 @@
 #include <string.h>
 
 #include "base/error.h"
+#include "base/hash.h"
 #include "update/base.h"
 #include "update/record_dir.h"
+
+/* Where "store:NAME" is. */
+#define REF_PREFIX "oci/"
 
 struct known {
     char *ref;
@@ -16,9 +20,17 @@ struct known {
     char *name;     /* NULL */
 };
 
+/* A record that can't be read tells no reference. */
+struct damaged {
+    char *file; /* NULL: it was found out what it is of */
+    struct larder_error why;
+};
+
 struct list {
     struct known *known;
     size_t n, cap;
+    struct damaged *damaged;
+    size_t n_damaged, cap_damaged;
     struct larder_store *store;
     const struct larder_update_options *options;
     struct record_dir *dir;
@@ -34,6 +46,9 @@ static void list_done(struct list *l)
         free(l->known[i].name);
     }
     free(l->known);
+    for (size_t i = 0; i < l->n_damaged; i++)
+        free(l->damaged[i].file);
+    free(l->damaged);
 }
 
 static int add(struct list *l, const char *ref, const char *platform, const char *name)
@@ -68,6 +83,74 @@ static void warn(const struct list *l, const char *dir, const char *file,
     buf_done(&text);
 }
 
+static int add_damaged(struct list *l, const char *file, const struct larder_error *why)
+{
+    if (l->n_damaged == l->cap_damaged) {
+        size_t cap = l->cap_damaged ? 2 * l->cap_damaged : 4;
+        struct damaged *bigger = reallocarray(l->damaged, cap, sizeof(*bigger));
+        if (!bigger)
+            return error_nomem(l->e);
+        l->damaged = bigger;
+        l->cap_damaged = cap;
+    }
+    l->damaged[l->n_damaged] = (struct damaged){strdup(file), *why};
+    return l->damaged[l->n_damaged].file ? (l->n_damaged++, 0) : error_nomem(l->e);
+}
+
+/* Whether the damaged record's name is that of a reference's. */
+static int is_damaged(struct list *l, const struct update_ask *ask)
+{
+    char hex[LARDER_DIGEST_TEXT_BYTES];
+    struct larder_digest hash = {0};
+    CLEANUP_FREE char *key = NULL;
+
+    int r = record_key(ask->ref, ask->platform_text, l->identity, NULL, &key, l->e);
+    if (r == 0)
+        r = hash_of(LARDER_DIGEST_SHA256, key, strlen(key), &hash, l->e);
+    if (r < 0)
+        return r;
+    larder_digest_hex(&hash, hex);
+    for (size_t i = 0; i < l->n_damaged; i++) {
+        if (l->damaged[i].file && strcmp(l->damaged[i].file, hex) == 0) {
+            free(l->damaged[i].file);
+            l->damaged[i].file = NULL;
+            return 1;
+        }
+    }
+    return 0;
+}
+
+/* An image that is called as a reference is the one that is watched, most probably. */
+static int try_name(void *arg, const char *ref)
+{
+    struct list *l = arg;
+    const struct larder_update_options none = LARDER_UPDATE_OPTIONS_INIT;
+    struct larder_update_options options = l->options ? *l->options : none;
+    struct update_ask ask = {0};
+
+    if (update_ask_read(l->store, ref + strlen(REF_PREFIX), &options, &ask, NULL) < 0)
+        return 0;
+    int r = is_damaged(l, &ask);
+    if (r > 0)
+        r = add(l, ask.ref, ask.platform_text, NULL);
+    update_ask_done(&ask);
+    return r;
+}
+
+/* What damaged records are of; of those that nobody can tell a warning is given. */
+static int name_damaged(struct list *l)
+{
+    int r = l->n_damaged > 0 ? larder_ref_each(l->store, REF_PREFIX, try_name, l, l->e) : 0;
+    for (size_t i = 0; r == 0 && i < l->n_damaged; i++) {
+        if (l->damaged[i].file)
+            warn(l, record_dir_path(l->dir), l->damaged[i].file, &l->damaged[i].why);
+        free(l->damaged[i].file);
+    }
+    if (r == 0)
+        l->n_damaged = 0;
+    return r;
+}
+
 /* In a state directory, whether the record is that of our place: its name says so. */
 static int is_ours(const struct list *l, const struct update_record *record)
 {
@@ -89,10 +172,8 @@ static int add_record(void *arg, const char *file, const struct update_record *r
 {
     struct list *l = arg;
 
-    if (!record) {
-        warn(l, record_dir_path(l->dir), file, error);
-        return 0;
-    }
+    if (!record)
+        return add_damaged(l, file, error);
     int r = is_ours(l, record);
     return r <= 0 ? r : add(l, record->ref, record->platform, record->name);
 }
@@ -101,7 +182,8 @@ static int add_records(struct list *l, struct record_dir *dir, const char *ident
 {
     l->dir = dir;
     l->identity = identity;
-    return record_dir_each(dir, add_record, l, l->e);
+    int r = record_dir_each(dir, add_record, l, l->e);
+    return r == 0 ? name_damaged(l) : r;
 }
 
 static int collect_stored(struct list *l)

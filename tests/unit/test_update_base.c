@@ -291,6 +291,18 @@ static void tells_each(void **state)
     assert_int_equal(larder_update_each(f->store, &o, append_told, &out, &f->e), 0);
     assert_non_null(strstr(out.p, "zz:1"));
     assert_non_null(strstr(warnings.p, "aaaaaaaa"));
+    /* Not of one that an image of the store is called by. */
+    char command[512];
+    snprintf(command, sizeof(command), "cd %s/updates && for f in *; do echo '{' > $f; done",
+             f->path);
+    assert_int_equal(system(command), 0);
+    buf_reset(&out);
+    buf_reset(&warnings);
+    o.state_dir = NULL;
+    o.platform = "linux/amd64";
+    assert_int_equal(larder_update_each(f->store, &o, append_told, &out, &f->e), 0);
+    assert_string_equal(out.p, REF " linux/amd64 corrupt -\n");
+    assert_non_null(strstr(warnings.p, "aaaaaaaa"));
     o.name = "x";
     assert_int_equal(larder_update_each(f->store, &o, append_told, &out, &f->e), -LARDER_INVAL);
     buf_done(&out);
