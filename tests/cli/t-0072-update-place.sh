@@ -28,7 +28,7 @@ damaged() {
         json out "d[\"state\"] == \"corrupt\" and d[\"current\"][\"digest\"] == \"$one\"" &&
         json out "d[\"why\"] and \"update\" not in d" &&
         expect_status 5 larder update fetch "$ref" && larder inspect --raw "store:$name" >/dev/null &&
-        larder --json update list >out && json out "[u[\"state\"] for u in d[\"updates\"]] == [\"corrupt\"]"
+        larder update list >out 2>err && test ! -s out && expect_match "^larder: warning: .*/updates/" err
     '
 }
 damaged 'a record that was cut short' 'truncate -s 300 "$record"'
@@ -76,8 +76,8 @@ expect_success 'clear on a read-only store: a success only where there is nothin
 '
 expect_success '--state-dir: the record is there, and found there' '
     on_read_only "$LARDER" --json update check --require-persist --state-dir "$PWD/state" "$ref" >out 2>err &&
-    test ! -s err && json out "d[\"persisted\"] is True and d[\"record\"] == \"state directory\"" &&
-    larder --json update show --state-dir state "$ref" >again && test_cmp out again &&
+    test ! -s err && json out "d[\"persisted\"] is True and d[\"record\"] == \"$PWD/state\"" &&
+    larder --json update show --state-dir "$PWD/state" "$ref" >again && test_cmp out again &&
     LARDER_UPDATE_STATE_DIR=$PWD/state larder --json update show "$ref" >again && test_cmp out again &&
     larder --json update show "$ref" >again && json again "d[\"state\"] == \"unknown\"" &&
     test -z "$(record)"

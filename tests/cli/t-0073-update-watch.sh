@@ -55,30 +55,35 @@ expect_success 'update.refs of the configuration' '
     requests_are 1 ".*/a/manifests" && requests_are 1 ".*/b/manifests" && requests_are 0 ".*/c/manifests"
 '
 
-# watch OPTION...: in the background; its output is in out and err.
+# watch OPTION...: in the background; its output is in out and err. (A shell starts such commands
+# with SIGINT ignored, which larder would respect.)
 watch() {
-    "$LARDER" update watch "$@" >out 2>err &
+    "$python" -c "import os, signal, sys
+signal.signal(signal.SIGINT, signal.SIG_DFL)
+os.execv(sys.argv[1], sys.argv[1:])" "$LARDER" update watch "$@" >out 2>err &
     watch_pid=$!
     started "$watch_pid"
 }
+is_over() { [ ! -e "/proc/$watch_pid" ] || grep -q "^State:.Z" "/proc/$watch_pid/status"; }
+# ended SIGNAL: sends it, and the end is a good one.
+ended() { kill "-$1" "$watch_pid" && wait_for 10 is_over && { wait "$watch_pid"; test $? -eq 0; }; }
 expect_success 'rounds: at once, then again, and SIGTERM ends them well' '
     forget_requests && watch --every 1s "$a" && wait_for 5 requests_are 1 "HEAD .*/a/manifests" &&
     a3=$(image a 3) && wait_for 5 grep -q "^$a: update available: 3 .*$a3\$" out &&
     forget_requests && wait_for 5 requests_are 2 "HEAD .*/a/manifests" &&
-    kill -TERM "$watch_pid" && { wait "$watch_pid"; test $? -eq 0; } &&
+    ended TERM &&
     test "$(grep -c "update available" out)" -eq 1
 '
 expect_success 'a failure is told when it begins, and when it ends' '
     quirks "{\"rules\": [{\"match\": \"/v2/a/manifests\", \"status\": 500}]}" &&
     watch --every 1s "$a" "$b" && wait_for 10 requests_are 3 ".*/b/manifests/stable" &&
     test "$(grep -c "warning: .*a:stable" err)" -eq 1 && quirks "{}" &&
-    wait_for 5 grep -q "a:stable: can be checked again" err && kill -INT "$watch_pid" &&
-    { wait "$watch_pid"; test $? -eq 0; } && test ! -s out
+    wait_for 5 grep -q "a:stable: can be checked again" err && ended INT && test ! -s out
 '
 expect_success '429: the registry is left alone for so long, and its other references, too' '
     quirks "{\"rules\": [{\"match\": \"manifests/stable\", \"status\": 429, \"retry_after\": 4, \"times\": 1}]}" &&
     watch --every 1s "$a" "$b" "$c" && wait_for 5 requests_are 1 && sleep 2.5 && requests_are 1 &&
-    wait_for 6 requests_are 4 && kill -TERM "$watch_pid" && { wait "$watch_pid"; test $? -eq 0; } &&
+    wait_for 6 requests_are 4 && ended TERM &&
     expect_match "429|limit|busy" err
 '
 expect_success '429, --once: 7' '
@@ -87,8 +92,7 @@ expect_success '429, --once: 7' '
 '
 expect_success 'a store that cannot be read ends no rounds' '
     mkdir -p bad && echo no >bad/file && watch --store "$PWD/bad" --every 1s "$a" && wait_for 5 test -s err &&
-    sleep 1.5 && kill -0 "$watch_pid" && test "$(wc -l <err)" -le 2 && kill -TERM "$watch_pid" &&
-    { wait "$watch_pid"; test $? -eq 0; }
+    sleep 1.5 && kill -0 "$watch_pid" && test "$(wc -l <err)" -le 2 && ended TERM
 '
 expect_success 'the systemd units: what they call is what there is' '
     grep -q "^ExecStart=.*/larder --no-progress update watch --once --all\$" \
