@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* larder update fetch: exactly what was found. */
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "base/error.h"
@@ -76,36 +77,47 @@ static void add_word(struct buf *out, const char *word)
     buf_putc(out, '\'');
 }
 
+/* Where the repository is, whatever directory the command is run in later. */
+static int add_repository(struct buf *out, const struct larder_update_options *options,
+                          struct larder_error *e)
+{
+    char *path CLEANUP_FREE = NULL;
+    char *real CLEANUP_FREE = NULL;
+
+    if (asprintf(&path, "%s%s", options->ostree_repo ? options->ostree_repo : options->sysroot,
+                 options->ostree_repo ? "" : "/ostree/repo") < 0) {
+        path = NULL;
+        return error_nomem(e);
+    }
+    real = realpath(path, NULL);
+    add_word(out, real ? real : path);
+    return 0;
+}
+
 /* Nothing for an image in the store: neither program reads that. */
 static int imports_fill(const struct larder_update_options *options, const char *location,
                         struct imports *ret, struct larder_error *e)
 {
-    struct buf repository = BUF_INIT(COMMAND_BYTES_MAX);
     struct buf image = BUF_INIT(COMMAND_BYTES_MAX);
-    int rc = 0;
+    int rc;
 
-    if (update_is_ostree(options) && strncmp(location, "oci:", 4) == 0) {
-        if (options->ostree_repo)
-            buf_puts(&repository, options->ostree_repo);
-        else
-            buf_printf(&repository, "%s%sostree/repo", options->sysroot,
-                       options->sysroot[strlen(options->sysroot) - 1] == '/' ? "" : "/");
-        buf_printf(&image, "ostree-unverified-image:%s", location);
-        buf_puts(&ret->ostree, "ostree container image pull");
-        add_word(&ret->ostree, repository.p ? repository.p : "");
-        add_word(&ret->ostree, image.p ? image.p : "");
-        if (options->sysroot) {
-            buf_puts(&ret->bootc, "bootc switch --transport oci");
-            add_word(&ret->bootc, location + 4);
-        }
-        rc = buf_failed(&repository, e) < 0 || buf_failed(&image, e) < 0 ||
-                     buf_failed(&ret->ostree, e) < 0 || buf_failed(&ret->bootc, e) < 0
-                 ? -(int)e->code
-                 : 0;
-    }
-    buf_done(&repository);
+    if (!update_is_ostree(options) || strncmp(location, "oci:", 4) != 0)
+        return 0;
+    buf_puts(&ret->ostree, "ostree container image pull");
+    rc = add_repository(&ret->ostree, options, e);
+    buf_printf(&image, "ostree-unverified-image:%s", location);
+    if (rc == 0)
+        rc = buf_failed(&image, e);
+    if (rc == 0)
+        add_word(&ret->ostree, image.p);
     buf_done(&image);
-    return rc;
+    if (options->sysroot) {
+        buf_puts(&ret->bootc, "bootc switch --transport oci");
+        add_word(&ret->bootc, location + 4);
+    }
+    if (rc == 0)
+        rc = buf_failed(&ret->ostree, e);
+    return rc < 0 ? rc : buf_failed(&ret->bootc, e);
 }
 
 static void print_json(const char *ref, const struct larder_update_fetched *fetched,
@@ -237,6 +249,10 @@ static int run_fetch(struct cli *cli, int argc, char **argv)
     rc = imports_fill(&call.options, fetched.location, &imports, &e);
     if (rc == 0) {
         say(cli, &fetched);
+        if (update_is_ostree(&call.options) && !imports.ostree.n)
+            cli_say(cli, false,
+                    "ostree and bootc import layouts: `larder copy %s oci:DIR:REF` makes one",
+                    fetched.location);
         if (globals.json)
             print_json(call.ref, &fetched, &imports);
         else
