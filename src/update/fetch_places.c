@@ -1,8 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Where an update comes from, and where it goes. */
-#include <errno.h>
 #include <string.h>
-#include <sys/stat.h>
 
 #include "base/error.h"
 #include "store/layout/referrers.h"
@@ -46,11 +44,16 @@ static int open_to(struct fetch_run *r, unsigned flags, struct larder_error *e)
 
 int fetch_to_look(struct fetch_run *r, struct larder_error *e)
 {
-    struct stat st;
+    struct larder_error why = LARDER_ERROR_INIT;
+    int rc = open_to(r, 0, &why);
 
-    if (r->is_layout && stat(r->to.location.path, &st) < 0 && errno == ENOENT)
+    /* Not there, or one that a run which failed had only begun to make. (A directory of something
+     * else is refused when it is to be written.) */
+    if (r->is_layout && (rc == -LARDER_NOENT || rc == -LARDER_INVAL))
         return 0;
-    return open_to(r, 0, e);
+    if (rc < 0 && e)
+        *e = why;
+    return rc;
 }
 
 int fetch_to_write(struct fetch_run *r, struct larder_error *e)
