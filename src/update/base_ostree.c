@@ -139,7 +139,7 @@ static int gather_deployment(void *arg, const struct ostree_deployment_info *inf
     if (r < 0 || strcmp(image, g->o->base.ask->ref) != 0)
         return 0;
     r = add_holder(g, info->commit);
-    if (r < 0)
+    if (r != 0)
         return r;
     struct base_holder *h = &g->made->list[g->made->n - 1];
     r = read_commit(g->o, h, NULL);
@@ -169,7 +169,7 @@ static int gather_ref(struct gathering *g)
     }
     if (r == 0)
         r = add_holder(g, commit);
-    if (r < 0)
+    if (r != 0)
         return r;
     r = read_commit(o, g->made->list, g->e);
     if (r == 1)
@@ -320,8 +320,9 @@ static int search_image(void *arg, const char *ref, const char *commit)
 static int find_twins(struct base_ostree *o, const struct image_view *view,
                       enum larder_update_presence *presence, struct larder_error *e)
 {
-    struct twin_search t = {.o = o, .view = view, .presence = presence, .e = e};
+    struct twin_search t = {.o = o, .view = view, .e = e};
 
+    t.presence = presence;
     t.needed = calloc(view->n_layers + 1, sizeof(*t.needed));
     if (!t.needed)
         return error_nomem(e);

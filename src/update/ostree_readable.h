@@ -6,7 +6,7 @@
  * member of another type than it expects, or lacks one that it requires (history, which the
  * image-spec leaves to choice): such a document must never be put there.
  *
- * The types are those of the crate oci-spec 0.7, which knows more members than the image-spec.
+ * The types are those of its library oci-spec 0.7, which knows more members than the image-spec.
  */
 #include <larder/error.h>
 

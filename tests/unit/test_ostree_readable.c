@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Rows were compared with what the crate (ostree-ext 0.15.3, oci-spec 0.7.1) does with them.
+ * Rows were compared with what ostree-ext 0.15.3 (oci-spec 0.7.1) does with them.
  */
 #include <setjmp.h>
 #include <stdarg.h>

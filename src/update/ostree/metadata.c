@@ -150,13 +150,16 @@ int64_t repo_detached_time(struct ostree_repo *r, const char *commit)
 static bool is_so_already(GVariant *dict, const struct ostree_value *wanted)
 {
     struct ostree_value there = {.key = wanted->key};
-    g_autoptr(GVariant) found = look_up(dict, &there);
+    GVariant *found = look_up(dict, &there);
+    bool is_so = there.type == wanted->type;
 
-    if (there.type != wanted->type)
-        return false;
-    if (wanted->type == OSTREE_VALUE_STRING)
-        return strcmp(there.text, wanted->text) == 0;
-    return there.number == wanted->number;
+    if (is_so && wanted->type == OSTREE_VALUE_STRING)
+        is_so = strcmp(there.text, wanted->text) == 0;
+    else if (is_so)
+        is_so = there.number == wanted->number;
+    if (found)
+        g_variant_unref(found);
+    return is_so;
 }
 
 static bool are_so_already(GVariant *dict, const struct ostree_value *values, size_t n)

@@ -8,7 +8,7 @@
  */
 #include "update/ostree/module.h"
 
-struct _GError;
+struct _GError; /* NOLINT(bugprone-reserved-identifier,cert-dcl37-c,cert-dcl51-cpp): GLib's */
 struct OstreeRepo;
 struct OstreeSysroot;
 
