@@ -384,6 +384,19 @@ static void of_others(void **state __attribute__((unused)))
     assert_int_equal(get(&f, &record), 0);
     assert_true(record.is_rewritten);
     record_done(&record);
+    /* Who keeps our keys and writes his own makes ours those of something else. */
+    for (int i = 0; i < 2; i++) {
+        write_detached(repo_path, commit, CACHED "manifest-digest", v2.text, CACHED "manifest",
+                       v2.manifest, CACHED "config", v2.config, "larder.update.state",
+                       i == 0 ? "unchanged" : "update", "larder.update.ref", OTHER_REF,
+                       "larder.update.platform", "linux/amd64", "larder.update.base", v1.text,
+                       "larder.update.listed", v1.text, "larder.update.manifest-digest", v1.text,
+                       NULL);
+        assert_int_equal(get(&f, &record), 0);
+        assert_true(record.has_update);
+        assert_int_equal(record.listed.alg, LARDER_DIGEST_NONE);
+        record_done(&record);
+    }
     assert_int_equal(clear(&f), 1);
     assert_int_equal(get_code(&f), -LARDER_NOENT);
     close_base(&f);
