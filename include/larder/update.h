@@ -67,7 +67,9 @@ enum larder_update_change { LARDER_UPDATE_KEPT, LARDER_UPDATE_ADDED, LARDER_UPDA
 enum larder_update_presence {
     LARDER_UPDATE_NEEDED,       /* is to be fetched */
     LARDER_UPDATE_HERE,         /* a layer of this digest is here */
-    LARDER_UPDATE_HERE_DIFF_ID, /* one of the same content is here, packed otherwise */
+    LARDER_UPDATE_HERE_DIFF_ID, /* one of the same content is here, and will do: an uncompressed
+                                   layer of the store's is unpacked from it, and ostree keeps
+                                   contents */
 };
 struct larder_update_layer {
     enum larder_update_change change;

@@ -267,9 +267,11 @@ const struct command command_update_fetch = {
     .group = COMMAND_GROUP_UPDATES,
     .summary = "fetch exactly the update that was found",
     .about = "Fetches the recorded image by its digest, never by its tag, checks all of it, and "
-             "prints where it is, its digest and, with ostree, the command that imports it. What "
-             "is here already, also in another packing, is not fetched again; an interrupted fetch "
-             "is taken up where it ended. When the registry has it no more that is status 6, and "
+             "prints where it is, its digest and, with ostree, the command that imports it. "
+             "Layers that the destination or the store has are not fetched again, and an "
+             "uncompressed one is unpacked from a compressed one of the same content; an "
+             "interrupted fetch is taken up where it ended. When the registry has it no more that "
+             "is status 6, and "
              "nothing else is fetched instead.",
     .usage = "[REF]",
     .max_words = 1,

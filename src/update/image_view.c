@@ -278,3 +278,10 @@ int image_manifest_to_oci(struct slice manifest, const char *media_type, struct 
     buf_append_slice(out, manifest);
     return buf_failed(out, e);
 }
+
+bool image_layer_is_plain(const struct image_layer *layer)
+{
+    return larder_digest_equal(&layer->digest, &layer->diff_id) &&
+           (strcmp(layer->media_type, OCI_TYPE_LAYER) == 0 ||
+            strcmp(layer->media_type, DOCKER_TYPE_LAYER) == 0);
+}

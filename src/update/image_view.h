@@ -16,6 +16,8 @@ struct image_layer {
     uint64_t size_bytes;
     const char *media_type; /* borrowed from the manifest */
 };
+/* Its bytes are its content: whoever has that in any packing can make it. */
+bool image_layer_is_plain(const struct image_layer *layer);
 struct image_view {
     struct oci_manifest *manifest;
     struct larder_digest config_digest;

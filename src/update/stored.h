@@ -54,6 +54,7 @@ struct layer_twin {
 int layer_twins_find(struct larder_store *store, const char *name, const struct image_view *view,
                      const enum larder_update_presence *presence, struct layer_twin *twins,
                      struct larder_error *e);
-/* Sets presence[i] of each layer by what the store has; what is HERE before stays so. */
+/* Sets presence[i] of each layer by what the store has; what is HERE before stays so. By diff id
+ * only where the layer can be made from what is here: an uncompressed one. */
 int stored_layers_here(struct larder_store *store, const char *name, const struct image_view *view,
                        enum larder_update_presence *presence, struct larder_error *e);

@@ -319,6 +319,30 @@ int layer_twins_find(struct larder_store *store, const char *name, const struct 
     return r;
 }
 
+/*
+ * Layers that fetch can make from another image's: uncompressed ones. A compressed one of the same
+ * content is to be fetched all the same.
+ */
+static int look_for_content(struct larder_store *store, const char *name,
+                            const struct image_view *view, enum larder_update_presence *presence,
+                            struct larder_error *e)
+{
+    CLEANUP_FREE struct layer_twin *twins = calloc(view->n_layers + 1, sizeof(*twins));
+    CLEANUP_FREE enum larder_update_presence *asked = calloc(view->n_layers + 1, sizeof(*asked));
+    int r;
+
+    if (!twins || !asked)
+        return error_nomem(e);
+    for (size_t i = 0; i < view->n_layers; i++)
+        asked[i] = image_layer_is_plain(&view->layers[i]) ? presence[i] : LARDER_UPDATE_HERE;
+    r = layer_twins_find(store, name, view, asked, twins, e);
+    for (size_t i = 0; r == 0 && i < view->n_layers; i++) {
+        if (twins[i].digest.alg != LARDER_DIGEST_NONE)
+            presence[i] = LARDER_UPDATE_HERE_DIFF_ID;
+    }
+    return r;
+}
+
 int stored_layers_here(struct larder_store *store, const char *name, const struct image_view *view,
                        enum larder_update_presence *presence, struct larder_error *e)
 {
@@ -336,13 +360,5 @@ int stored_layers_here(struct larder_store *store, const char *name, const struc
     }
     if (n_missing == 0)
         return 0;
-    CLEANUP_FREE struct layer_twin *twins = calloc(view->n_layers, sizeof(*twins));
-    if (!twins)
-        return error_nomem(e);
-    int r = layer_twins_find(store, name, view, presence, twins, e);
-    for (size_t i = 0; r == 0 && i < view->n_layers; i++) {
-        if (twins[i].digest.alg != LARDER_DIGEST_NONE)
-            presence[i] = LARDER_UPDATE_HERE_DIFF_ID;
-    }
-    return r;
+    return look_for_content(store, name, view, presence, e);
 }

@@ -2,8 +2,8 @@
 #pragma once
 /*
  * Images for tests of updates. A layer is a letter, its blob "layer <letter>"; its content is that
- * of the letter, or of the one after a colon: "a b:x" has a second layer of x's content. Included
- * after store_fixture.h.
+ * of the letter, or of the one after a colon: "a b:x" has a second layer of x's content. "=x" is
+ * that content itself, not compressed. Included after store_fixture.h.
  */
 #include "base/hash.h"
 #include "base/error.h"
@@ -25,7 +25,7 @@ static inline struct larder_digest digest_of(const char *text)
     return d;
 }
 
-/* The next "a" or "b:x" of spec; false at its end. */
+/* The next "a", "b:x" or "=x" of spec; false at its end. */
 static inline bool next_layer(const char **spec, char blob[16], char content[16])
 {
     while (**spec == ' ')
@@ -33,6 +33,12 @@ static inline bool next_layer(const char **spec, char blob[16], char content[16]
     if (!**spec)
         return false;
     const char *p = *spec;
+    if (*p == '=') {
+        snprintf(blob, 16, "content %c", p[1]);
+        snprintf(content, 16, "content %c", p[1]);
+        *spec += 2;
+        return true;
+    }
     snprintf(blob, 16, "layer %c", *p);
     snprintf(content, 16, "content %c", p[1] == ':' ? p[2] : *p);
     *spec += p[1] == ':' ? 3 : 1;
@@ -47,9 +53,10 @@ static inline void make_image(const char *version, const char *arch, const char 
     for (const char *at = spec; next_layer(&at, blob, content);) {
         struct larder_digest d = digest_of(blob);
         struct larder_digest id = digest_of(content);
-        buf_printf(&layers,
-                   "%s{\"mediaType\":\"" OCI_TYPE_LAYER_GZIP "\",\"digest\":\"%s\",\"size\":%zu}",
-                   layers.n ? "," : "", larder_digest_format(&d, hex), strlen(blob));
+        buf_printf(&layers, "%s{\"mediaType\":\"%s\",\"digest\":\"%s\",\"size\":%zu}",
+                   layers.n ? "," : "",
+                   larder_digest_equal(&d, &id) ? OCI_TYPE_LAYER : OCI_TYPE_LAYER_GZIP,
+                   larder_digest_format(&d, hex), strlen(blob));
         buf_printf(&ids, "%s\"%s\"", ids.n ? "," : "", larder_digest_format(&id, hex));
     }
     snprintf(ret->config, sizeof(ret->config),
