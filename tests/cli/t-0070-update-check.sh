@@ -86,10 +86,11 @@ expect_success 'show tells what the check told, asking nobody' '
     grep -v "^Last checked: " out >without && test_cmp expected without &&
     test "$(larder -q update show "$ref")" = "$two"
 '
+# The leak checker of a sanitizer build traces, too, and only one can.
 if command -v strace >/dev/null && strace -o /dev/null true 2>/dev/null; then
     expect_success 'show opens no socket, and writes nothing' '
         find "$LARDER_HOME" -printf "%p %T@ %C@\n" | sort >before &&
-        strace -f -o trace -e trace=%network,%file,flock,fcntl "$LARDER" update show "$ref" >out &&
+        ASAN_OPTIONS="${ASAN_OPTIONS-}:detect_leaks=0" strace -f -o trace -e trace=%network,%file,flock,fcntl "$LARDER" update show "$ref" >out &&
         find "$LARDER_HOME" -printf "%p %T@ %C@\n" | sort >after && test_cmp before after &&
         expect_no_match "socket\(|connect\(|libcurl|index\.sqlite|LOCK_EX|O_WRONLY|O_RDWR|O_CREAT" trace
     '
