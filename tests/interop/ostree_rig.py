@@ -1,0 +1,289 @@
+# SPDX-License-Identifier: Apache-2.0
+"""ostree repositories with container images in them, and sysroots that believe they are booted.
+
+A repository's images are made with the ostree command alone, as ostree-ext writes them; a booted
+system is a mount namespace whose root directory is that of a deployment, for that is what libostree
+looks at. Needs root for both.
+"""
+import hashlib
+import json
+import os
+import re
+import subprocess
+
+import interop
+from interop import run
+
+PYTHON = "/usr/bin/python3"  # the one that Debian's python3-gi is for
+IMAGES, BLOBS = "ostree/container/image/", "ostree/container/blob/"
+CACHED = "ostree-ext.cached."
+OCI_MANIFEST = "application/vnd.oci.image.manifest.v1+json"
+OCI_CONFIG = "application/vnd.oci.image.config.v1+json"
+OCI_LAYER = "application/vnd.oci.image.layer.v1.tar+gzip"
+# Deployments are made immutable else, which no clean-up of a temporary directory gets past; and
+# there is no systemd that could finish a staged one.
+os.environ["OSTREE_SYSROOT_DEBUG"] = "mutable-deployments,test-staged-path"
+
+_DETACHED = """
+import json, sys
+import gi
+gi.require_version("OSTree", "1.0")
+from gi.repository import Gio, GLib, OSTree
+repo = OSTree.Repo.new(Gio.File.new_for_path(sys.argv[1]))
+repo.open(None)
+commit, verb = sys.argv[2:4]
+if verb == "set":
+    _, old = repo.read_commit_detached_metadata(commit, None)
+    new = GLib.VariantDict.new(old)
+    for key, (type_, text) in json.loads(sys.argv[4]).items():
+        if type_:
+            new.insert_value(key, GLib.Variant(type_, text))
+        else:
+            new.remove(key)
+    repo.write_commit_detached_metadata(commit, new.end(), None)
+elif verb == "empty":
+    repo.write_commit_detached_metadata(commit, None, None)
+_, meta = repo.read_commit_detached_metadata(commit, None)
+if meta is None:
+    print("null")
+else:
+    print(json.dumps({meta.get_child_value(i).get_child_value(0).get_string():
+                      [(v := meta.get_child_value(i).get_child_value(1).get_variant())
+                       .get_type_string(), v.unpack()] for i in range(meta.n_children())}))
+"""
+
+
+def has_introspection():
+    return os.path.exists(PYTHON) and subprocess.run(
+        [PYTHON, "-c", "import gi; gi.require_version('OSTree', '1.0')"],
+        capture_output=True, check=False).returncode == 0
+
+
+def escape(name):
+    """A name as ostree-ext writes it in a ref."""
+    out, previous = "", ""
+    for i, c in enumerate(name):
+        if (c.isascii() and c.isalnum()) or c == "-":
+            out += c
+        elif c == "_":
+            out += "__"
+        elif c == "/" and previous.isascii() and previous.isalnum() and i + 1 < len(name):
+            out += c
+        else:
+            out += f"_{ord(c):02X}_"
+        previous = c
+    return out
+
+
+def compact(document):
+    return json.dumps(document, separators=(",", ":"), ensure_ascii=False)
+
+
+def digest(text):
+    return "sha256:" + hashlib.sha256(text.encode()).hexdigest()
+
+
+def image(version, layers, *, created="2024-01-10T12:00:00Z", labels=(), **more):
+    """Manifest and configuration of an image whose layers are [(name, bytes)]; no blob is made."""
+    config = compact({"created": created, "architecture": "amd64", "os": "linux",
+                      "config": {"Labels": {"org.opencontainers.image.version": version,
+                                            **dict(labels)}},
+                      "rootfs": {"type": "layers",
+                                 "diff_ids": [digest(f"plain {name}") for name, _ in layers]},
+                      "history": [{"created": created, "created_by": name} for name, _ in layers],
+                      **more})
+    manifest = compact({"schemaVersion": 2, "mediaType": OCI_MANIFEST,
+                        "config": {"mediaType": OCI_CONFIG, "digest": digest(config),
+                                   "size": len(config.encode())},
+                        "layers": [{"mediaType": OCI_LAYER, "digest": digest(name), "size": size}
+                                   for name, size in layers]})
+    return manifest, config
+
+
+class Repo:
+    """An ostree repository."""
+
+    def __init__(self, path, make=True, mode="bare-user"):
+        self.path = os.path.join(interop.work, path)
+        if make:
+            run("ostree", f"--repo={self.path}", "init", f"--mode={mode}")
+
+    def ostree(self, verb, *argv, status=0):
+        return run("ostree", f"--repo={self.path}", verb, *argv, status=status).stdout.strip()
+
+    def commit(self, tree, *argv):
+        return self.ostree("commit", "--orphan", f"--tree=dir={tree}", *argv)
+
+    def ref(self, name, commit):
+        self.ostree("refs", "--force", f"--create={name}", commit)
+
+    def image(self, reference, documents, tree, *argv):
+        """The commit of an image, as an import leaves it: a ref for each layer, and one for it."""
+        manifest, config = documents
+        commit = self.commit(
+            tree, "--timestamp=2024-01-10T12:00:00Z", "--subject=",
+            f"--add-metadata-string=ostree.manifest-digest={digest(manifest)}",
+            f"--add-metadata-string=ostree.manifest={manifest}",
+            f"--add-metadata-string=ostree.container.image-config={config}",
+            "--add-metadata-string=ostree.importer.version=0.15.3", *argv)
+        for layer in json.loads(manifest)["layers"]:
+            self.ref(BLOBS + escape(layer["digest"]), commit)
+        self.ref(IMAGES + escape(reference), commit)
+        return commit
+
+    def resolve(self, reference):
+        return self.ostree("rev-parse", IMAGES + escape(reference))
+
+    def detached(self, commit, verb="get", **keys):
+        """{key: [type, value]} of a commit's detached metadata, or None; by way of the library."""
+        return json.loads(run(PYTHON, "-c", _DETACHED, self.path, commit, verb,
+                              json.dumps(keys.get("keys", {}))).stdout)
+
+    def set_detached(self, commit, **keys):
+        """key=(type, value), with "__" for the dots; type None removes the key."""
+        return self.detached(commit, "set",
+                             keys={k.replace("__", "."): v for k, v in keys.items()})
+
+    def keep(self, commit, documents):
+        """Keeps an update with a commit as ostree-ext does."""
+        manifest, config = documents
+        return self.set_detached(commit, **{CACHED + "manifest-digest": ("s", digest(manifest)),
+                                            CACHED + "manifest": ("s", manifest),
+                                            CACHED + "config": ("s", config)})
+
+    def cached(self, commit):
+        """(digest, manifest, configuration) of a commit's cached update, by the ostree command."""
+        found = []
+        for key in ("manifest-digest", "manifest", "config"):
+            shown = run("ostree", f"--repo={self.path}", "show",
+                        f"--print-detached-metadata-key={CACHED}{key}", commit, status=None)
+            if shown.returncode:
+                assert "No such metadata key" in shown.stderr or \
+                    "No detached metadata" in shown.stderr, shown.stderr
+                found.append(None)
+            else:
+                found.append(unquoted(shown.stdout.rstrip("\n")))
+        return tuple(found)
+
+    def commitmeta(self, commit):
+        return os.path.join(self.path, "objects", commit[:2], commit[2:] + ".commitmeta")
+
+
+def unquoted(text):
+    """The string that GVariant's text form of a string stands for."""
+    quote = text[0]
+    assert quote in "'\"" and text[-1] == quote, text
+    plain = {"n": "\n", "t": "\t", "r": "\r", "a": "\a", "b": "\b", "f": "\f", "v": "\v"}
+    return re.sub(r"\\(?:u([0-9a-f]{4})|U([0-9a-f]{8})|(.))",
+                  lambda m: chr(int(m[1] or m[2], 16)) if m[1] or m[2]
+                  else plain.get(m[3], m[3]), text[1:-1])
+
+
+# ---- a system ----
+
+KERNEL = "6.1.0"
+
+
+def make_tree(path, version):
+    """The least that ostree deploys and boots, were it ever asked to."""
+    path = os.path.join(interop.work, path)
+    modules = os.path.join(path, "usr/lib/modules", KERNEL)
+    for name in ("usr/etc", "usr/bin", "usr/lib", "usr/share", modules, "boot", "dev", "home",
+                 "proc", "run", "sys", "sysroot", "tmp", "var"):
+        os.makedirs(os.path.join(path, name), exist_ok=True)
+    os.symlink("sysroot/ostree", os.path.join(path, "ostree"))
+    for name, text in (("usr/lib/os-release", f'ID=test\nPRETTY_NAME="Test {version}"\n'),
+                       ("usr/etc/hostname", "test\n"),
+                       (f"{modules}/vmlinuz", "kernel"), (f"{modules}/initramfs.img", "initrd")):
+        with open(os.path.join(path, name), "w", encoding="ascii") as file:
+            file.write(text)
+    return path
+
+
+class Sysroot:
+    """A sysroot with one OS ("test") in it."""
+
+    def __init__(self, path):
+        self.path = os.path.join(interop.work, path)
+        self.run = self.path + ".run"  # what /run is, from one start of a program to the next
+        os.mkdir(self.path)
+        os.makedirs(os.path.join(self.run, "ostree"))
+        self.admin("init-fs", self.path)
+        self.admin("os-init", "test")
+        self.repo = Repo(os.path.join(self.path, "ostree/repo"), make=False)
+        self.repo.ostree("config", "set", "sysroot.bootloader", "none")
+        self.booted = None
+
+    def admin(self, verb, *argv, status=0):
+        where = [] if verb == "init-fs" else [f"--sysroot={self.path}"]
+        return run("ostree", "admin", verb, *where, *argv, status=status).stdout
+
+    def origin(self, reference):
+        path = os.path.join(interop.work, "origin")
+        with open(path, "w", encoding="utf-8") as file:
+            file.write(f"[origin]\ncontainer-image-reference={reference}\n")
+        return path
+
+    def deploy(self, commit, reference, *argv):
+        """Puts a commit first in boot order; the one before it remains."""
+        deploy = ["deploy", "--os=test", f"--origin-file={self.origin(reference)}", *argv, commit]
+        if self.booted:
+            self.inside("ostree", "admin", *deploy)
+        else:
+            self.admin(deploy[0], *deploy[1:])
+
+    def directory(self, commit):
+        return os.path.join(self.path, "ostree/deploy/test/deploy", commit + ".0")
+
+    def boot(self, commit):
+        """From now on this deployment is the booted one, for programs run by inside()."""
+        self.booted = commit
+        with open(os.path.join(self.run, "ostree-booted"), "w", encoding="ascii"):
+            pass
+
+    def mounts(self, read_only=False):
+        """Commands that make the booted deployment's directory the root of a whole system."""
+        root = self.directory(self.booted)
+        out = [f"mount --bind '{root}' '{root}'"]
+        for name in sorted(os.listdir("/")):
+            here, there = f"/{name}", os.path.join(root, name)
+            if name in ("boot", "lost+found", "ostree", "proc", "run", "sysroot"):
+                continue
+            if os.path.islink(here):
+                if not os.path.lexists(there):
+                    os.symlink(os.readlink(here), there)
+            elif os.path.isdir(here):
+                os.makedirs(there, exist_ok=True)
+                out.append(f"mount --rbind '{here}' '{there}'")
+        # ostree compares its mount namespace with that of process 1, which must be one of ours.
+        out += [f"mount -t proc proc '{root}/proc'",
+                f"mount --bind '{self.path}' '{root}/sysroot'",
+                f"mount --bind '{self.path}/boot' '{root}/boot'",
+                f"mount --bind '{self.run}' '{root}/run'"]
+        if read_only:
+            out += [f"mount -o bind,remount,ro '{root}/sysroot'",
+                    f"mount -o bind,remount,ro '{root}/boot'"]
+        return out
+
+    def inside(self, *argv, status=0, read_only=False, **more):
+        """Runs a program in the booted system, whose sysroot is "/"."""
+        script = " && ".join(["set -e", *self.mounts(read_only),
+                              f"exec chroot '{self.directory(self.booted)}' \"$@\""])
+        return run("unshare", "--mount", "--propagation", "private", "--pid", "--fork",
+                   "--kill-child", "sh", "-c", script, "sh", *argv, status=status, **more)
+
+    def status(self):
+        """[(mark, commit)] in boot order; mark is "*" for the booted one, else what it is."""
+        text = self.inside("ostree", "admin", "status").stdout
+        return [(mark, commit, more or "") for mark, commit, more in
+                re.findall(r"^([* ]) test ([0-9a-f]{64})\.\d+(?: \((\w+)\))?", text, re.M)]
+
+
+def can_boot():
+    """Why a booted system can't be had here, or None."""
+    if os.geteuid() != 0:
+        return "not root"
+    tried = subprocess.run(["unshare", "--mount", "--propagation", "private", "--pid", "--fork",
+                            "mount", "--bind", interop.work, interop.work], capture_output=True, check=False)
+    return "no mount namespaces here" if tried.returncode else None
+
