@@ -23,6 +23,8 @@ OCI_LAYER = "application/vnd.oci.image.layer.v1.tar+gzip"
 # Deployments are made immutable else, which no clean-up of a temporary directory gets past; and
 # there is no systemd that could finish a staged one.
 os.environ["OSTREE_SYSROOT_DEBUG"] = "mutable-deployments,test-staged-path"
+# This machine's own store is none of the tests' business.
+os.environ["LARDER_HOME"] = os.path.join(interop.work, "store")
 
 _DETACHED = """
 import json, sys
@@ -127,7 +129,8 @@ class Repo:
             f"--add-metadata-string=ostree.container.image-config={config}",
             "--add-metadata-string=ostree.importer.version=0.15.3", *argv)
         for layer in json.loads(manifest)["layers"]:
-            self.ref(BLOBS + escape(layer["digest"]), commit)
+            self.ref(BLOBS + escape(layer["digest"]),
+                     self.commit(tree, f"--add-metadata-string=of={layer['digest']}"))
         self.ref(IMAGES + escape(reference), commit)
         return commit
 
@@ -177,6 +180,34 @@ def unquoted(text):
     return re.sub(r"\\(?:u([0-9a-f]{4})|U([0-9a-f]{8})|(.))",
                   lambda m: chr(int(m[1] or m[2], 16)) if m[1] or m[2]
                   else plain.get(m[3], m[3]), text[1:-1])
+
+
+# ---- larder ----
+
+def larder(*argv, status=0, **more):
+    """A program's environment is enough: a store is not asked for."""
+    return run(interop.LARDER, *argv, status=status, **more)
+
+
+def has_updates():
+    """Why larder knows nothing of repositories, or None."""
+    probe = larder("update", "show", "--ostree-repo", interop.work, "oci:/nowhere:x", status=None)
+    if probe.returncode == 2:
+        return "larder has no updates here"
+    return probe.stderr.splitlines()[0] if "libostree" in probe.stderr else None
+
+
+def told(verb, place, *argv, status=0, within=run):
+    """The JSON that `larder update` prints. place: a repository, or a sysroot's path."""
+    where = ["--ostree-repo", place.path] if isinstance(place, Repo) else ["--sysroot", place]
+    return json.loads(within(interop.LARDER, "update", verb, "--json", *where, *argv,
+                             status=status).stdout)
+
+
+def found(answer):
+    """(digest, version) of the update in such an answer, or None."""
+    update = answer.get("update")
+    return update and (update["digest"], update.get("version"))
 
 
 # ---- a system ----
@@ -235,11 +266,18 @@ class Sysroot:
     def directory(self, commit):
         return os.path.join(self.path, "ostree/deploy/test/deploy", commit + ".0")
 
+    def origin_of(self, commit):
+        return self.directory(commit) + ".origin"
+
     def boot(self, commit):
         """From now on this deployment is the booted one, for programs run by inside()."""
         self.booted = commit
         with open(os.path.join(self.run, "ostree-booted"), "w", encoding="ascii"):
             pass
+
+    def finish(self):
+        """What a shutdown does with the staged deployment."""
+        self.inside("ostree", "admin", "finalize-staged")
 
     def mounts(self, read_only=False):
         """Commands that make the booted deployment's directory the root of a whole system."""
@@ -267,10 +305,12 @@ class Sysroot:
 
     def inside(self, *argv, status=0, read_only=False, **more):
         """Runs a program in the booted system, whose sysroot is "/"."""
-        script = " && ".join(["set -e", *self.mounts(read_only),
-                              f"exec chroot '{self.directory(self.booted)}' \"$@\""])
+        script = os.path.join(interop.work, "inside")
+        with open(script, "w", encoding="utf-8") as file:
+            file.write("\n".join(["set -e", *self.mounts(read_only),
+                                  f"exec chroot '{self.directory(self.booted)}' \"$@\"\n"]))
         return run("unshare", "--mount", "--propagation", "private", "--pid", "--fork",
-                   "--kill-child", "sh", "-c", script, "sh", *argv, status=status, **more)
+                   "--kill-child", "sh", script, *argv, status=status, **more)
 
     def status(self):
         """[(mark, commit)] in boot order; mark is "*" for the booted one, else what it is."""

@@ -2,43 +2,64 @@
 # SPDX-License-Identifier: Apache-2.0
 """Updates of a booted system: what each of its deployments is told, on a sysroot that ostree itself
 made, in a mount namespace that ostree takes for a boot of it."""
+import json
 import os
 
 import interop
-from interop import case, equal
-from ostree_rig import Sysroot, can_boot, image, make_tree
+from interop import LARDER, case, equal, run, skip
+from images import Layout
+from ostree_rig import (Repo, Sysroot, can_boot, digest, found, has_updates, image, larder,
+                        make_tree, told)
 
 interop.need("ostree", "unshare", "chroot")
 if can_boot():
     print(f"1..0 # SKIP {can_boot()}")
     raise SystemExit(0)
 
-REFERENCE = "docker://example.org/os:stable"
-ORIGIN = "ostree-unverified-registry:example.org/os:stable"
-sysroot = Sysroot("sysroot")
-repo = sysroot.repo
+layout = Layout(os.path.join(interop.work, "layout"))
+REFERENCE = f"oci:{layout.path}:stable"
+ORIGIN = f"ostree-unverified-image:{REFERENCE}"
+DOCUMENTS = {v: image(v, [("base", 1000), (f"of {v}", 100 * int(v))]) for v in "123"}
+DIGESTS = {v: digest(manifest) for v, (manifest, _) in DOCUMENTS.items()}
 
 
-def imported(version, *layers):
-    """The commit of an image that was just imported: the reference's ref is on it now."""
-    return repo.image(REFERENCE, image(version, [("base", 1000), *layers]),
-                      make_tree(f"tree-{version}", version))
+def offer(version, tag="stable"):
+    """What the reference points to from now on. Its layers are nobody's business here."""
+    manifest, config = DOCUMENTS[version]
+    layout.blob(config.encode(), "")
+    layout.entries = [entry for entry in layout.entries
+                      if entry["annotations"]["org.opencontainers.image.ref.name"] != tag]
+    equal(layout.document(json.loads(manifest), tag)["digest"], DIGESTS[version])
+
+
+def imported(repo, version):
+    """The commit of an image as an import leaves it: the reference's ref is on it."""
+    number = len(os.listdir(interop.work))
+    return repo.image(REFERENCE, DOCUMENTS[version], make_tree(f"tree{number}", version))
+
+
+def by_role(answer):
+    """{role: (digest of its image, of the update kept with it)}"""
+    return {h["role"]: (h["digest"], h.get("update", {}).get("digest")) for h in answer["holders"]}
 
 
 def the_rig():
-    first, second, third = (imported(v, (v, 100)) for v in ("1", "2", "3"))
+    sysroot = Sysroot("rig")
+    first = imported(sysroot.repo, "1")
     with case("ostree takes the namespace for a booted system"):
         sysroot.deploy(first, ORIGIN)
         sysroot.boot(first)
         equal(sysroot.status(), [("*", first, "")])
         equal(sysroot.inside("stat", "-c", "%d:%i", "/").stdout,
-              interop.run("stat", "-c", "%d:%i", sysroot.directory(first)).stdout)
+              run("stat", "-c", "%d:%i", sysroot.directory(first)).stdout)
 
     with case("it has a pending deployment, a staged one, and after a boot one to roll back to"):
+        second = imported(sysroot.repo, "2")
         sysroot.deploy(second, ORIGIN)
         equal(sysroot.status(), [(" ", second, "pending"), ("*", first, "")])
         sysroot.boot(second)
         equal(sysroot.status(), [("*", second, ""), (" ", first, "rollback")])
+        third = imported(sysroot.repo, "3")
         sysroot.deploy(third, ORIGIN, "--stage")
         equal(sysroot.status(), [(" ", third, "staged"), ("*", second, ""),
                                  (" ", first, "rollback")])
@@ -50,5 +71,218 @@ def the_rig():
         equal(sysroot.inside("ostree", "admin", "status", read_only=True).returncode, 0)
 
 
+def one_system():
+    """A system's life: an update is found, staged, booted, and rolled back from."""
+    sysroot = Sysroot("system")
+    repo = sysroot.repo
+    inside = sysroot.inside
+    first = imported(repo, "1")
+    sysroot.deploy(first, ORIGIN)
+    sysroot.boot(first)
+
+    with case("a booted system without options: larder looks at what it follows"):
+        answer = json.loads(inside(LARDER, "update", "show", "--json").stdout)
+        equal((answer["ref"], answer["state"]), (REFERENCE, "unknown"))
+        equal(by_role(answer), {"image": (DIGESTS["1"], None), "booted": (DIGESTS["1"], None)})
+        offer("1")
+        equal(json.loads(inside(LARDER, "update", "check", "--json").stdout)["state"], "unchanged")
+
+    with case("an update is kept with the booted deployment"):
+        offer("2")
+        answer = json.loads(inside(LARDER, "update", "check", "--json").stdout)
+        equal((answer["state"], found(answer)), ("available", (DIGESTS["2"], "2")))
+        equal(repo.cached(first)[0], DIGESTS["2"])
+        shown = json.loads(inside(LARDER, "update", "show", "--json").stdout)
+        equal(by_role(shown), {"image": (DIGESTS["1"], DIGESTS["2"]),
+                               "booted": (DIGESTS["1"], DIGESTS["2"])})
+        equal(shown["update"]["diff"], answer["update"]["diff"])
+        text = inside(LARDER, "update", "show").stdout
+        for part in ("Version: 2", DIGESTS["2"], "Booted: 1"):
+            equal(part in text, True, text)
+
+    with case("the same from outside, by the path of the sysroot, and of its repository"):
+        for place in (sysroot.path, repo):
+            equal(found(told("show", place, REFERENCE)), (DIGESTS["2"], "2"))
+        equal(told("show", sysroot.path)["ref"], REFERENCE)
+
+    second = imported(repo, "2")
+    sysroot.deploy(second, ORIGIN, "--stage")
+    with case("once it is staged, show says so"):
+        shown = json.loads(inside(LARDER, "update", "show", "--json").stdout)
+        equal(by_role(shown), {"image": (DIGESTS["2"], None), "staged": (DIGESTS["2"], None),
+                               "booted": (DIGESTS["1"], DIGESTS["2"])})
+        equal((shown["state"], found(shown)), ("staged", (DIGESTS["2"], "2")))
+        equal("taged already" in inside(LARDER, "update", "show").stdout, True)
+
+    with case("what is found then is kept with the staged one, and the booted one keeps its own"):
+        offer("3")
+        inside(LARDER, "update", "check")
+        equal((repo.cached(first)[0], repo.cached(second)[0]), (DIGESTS["2"], DIGESTS["3"]))
+        shown = json.loads(inside(LARDER, "update", "show", "--json").stdout)
+        equal(by_role(shown), {"image": (DIGESTS["2"], DIGESTS["3"]),
+                               "staged": (DIGESTS["2"], DIGESTS["3"]),
+                               "booted": (DIGESTS["1"], DIGESTS["2"])})
+        equal((shown["state"], found(shown)), ("available", (DIGESTS["3"], "3")))
+
+    with case("it survives the boot: booted now, with one to roll back to"):
+        sysroot.finish()
+        sysroot.boot(second)
+        equal(sysroot.status(), [("*", second, ""), (" ", first, "rollback")])
+        shown = json.loads(inside(LARDER, "update", "show", "--json").stdout)
+        equal(by_role(shown), {"image": (DIGESTS["2"], DIGESTS["3"]),
+                               "booted": (DIGESTS["2"], DIGESTS["3"]),
+                               "rollback": (DIGESTS["1"], DIGESTS["2"])})
+
+    with case("a disk that is read-only: the answer, one warning, nothing kept"):
+        inside(LARDER, "update", "clear")
+        equal(repo.cached(second)[0], None)
+        ended = inside(LARDER, "update", "check", "--json", read_only=True)
+        answer = json.loads(ended.stdout)
+        equal((answer["state"], answer["persisted"]), ("available", False))
+        equal(len(ended.stderr.splitlines()), 1, ended.stderr)
+        equal(repo.cached(second)[0], None)
+        inside(LARDER, "update", "check", "--require-persist", read_only=True, status=1)
+        shown = json.loads(inside(LARDER, "update", "show", "--json", read_only=True).stdout)
+        equal((shown["state"], found(shown)), ("unknown", None))
+        inside(LARDER, "update", "clear", read_only=True)
+
+    with case("a state directory keeps it then, as long as the base is the same"):
+        there = os.path.join(interop.work, "state")
+        state = ["--state-dir", there]
+        ended = inside(LARDER, "update", "check", "--json", *state, read_only=True)
+        equal((json.loads(ended.stdout)["persisted"], ended.stderr), (True, ""))
+        shown = json.loads(inside(LARDER, "update", "show", "--json", *state,
+                                  read_only=True).stdout)
+        equal((shown["state"], found(shown), shown["record"]),
+              ("available", (DIGESTS["3"], "3"), there))
+        equal(found(json.loads(inside(LARDER, "update", "show", "--json",
+                                      read_only=True).stdout)), None)
+        third = imported(repo, "3")
+        shown = json.loads(inside(LARDER, "update", "show", "--json", *state,
+                                  read_only=True).stdout)
+        equal((found(shown), shown["current"]["digest"]), (None, DIGESTS["3"]))
+        inside(LARDER, "update", "check", *state)
+        equal(repo.cached(third)[0], None)
+
+    with case("a record in a disk that became read-only can't be cleared, and nothing else can"):
+        offer("2")
+        inside(LARDER, "update", "check")
+        equal(repo.cached(third)[0], DIGESTS["2"])
+        inside(LARDER, "update", "clear", read_only=True, status=1)
+        equal(found(json.loads(inside(LARDER, "update", "show", "--json",
+                                      read_only=True).stdout)), (DIGESTS["2"], "2"))
+
+    with case("ostree's own cleaning up takes a record away with its commit"):
+        equal(os.path.exists(repo.commitmeta(first)), True)
+        inside("ostree", "admin", "undeploy", "1")
+        repo.ostree("prune", "--refs-only")
+        equal(os.path.exists(repo.commitmeta(first)), False)
+        equal(found(json.loads(inside(LARDER, "update", "show", "--json").stdout)),
+              (DIGESTS["2"], "2"))
+
+
+def other_systems():
+    with case("packages layered on an image: the deployment has another commit than the image"):
+        sysroot = Sysroot("layered")
+        first = imported(sysroot.repo, "1")
+        sysroot.repo.ref("rpmostree/base/0", first)
+        layered = sysroot.repo.commit(make_tree("tree-layered", "layered"))
+        sysroot.deploy(layered, ORIGIN)
+        sysroot.boot(layered)
+        offer("2")
+        sysroot.inside(LARDER, "update", "check")
+        equal(sysroot.repo.cached(first)[0], DIGESTS["2"])
+        shown = json.loads(sysroot.inside(LARDER, "update", "show", "--json").stdout)
+        equal((shown["state"], found(shown), shown["current"]["digest"]),
+              ("available", (DIGESTS["2"], "2"), DIGESTS["1"]))
+        equal([(h["role"], h["commit"]) for h in shown["holders"]],
+              [("image", first), ("booted", layered)])
+
+    with case("the ref of the image is gone, its deployment is not"):
+        sysroot = Sysroot("no-ref")
+        repo = sysroot.repo
+        first = imported(repo, "1")
+        sysroot.deploy(first, ORIGIN)
+        sysroot.boot(first)
+        repo.ostree("refs", "--delete", "ostree/container/image")
+        sysroot.inside(LARDER, "update", "check")
+        equal(repo.cached(first)[0], DIGESTS["2"])
+        shown = json.loads(sysroot.inside(LARDER, "update", "show", "--json").stdout)
+        equal((by_role(shown), found(shown)), ({"booted": (DIGESTS["1"], DIGESTS["2"])},
+                                               (DIGESTS["2"], "2")))
+
+    with case("the next deployment follows another reference: each has its own update"):
+        other = f"oci:{layout.path}:other"
+        second = repo.image(other, DOCUMENTS["2"], make_tree("tree-other", "other"))
+        sysroot.deploy(second, f"ostree-unverified-image:{other}")
+        offer("3", "other")
+        sysroot.inside(LARDER, "update", "check", "--sysroot", "/", other)
+        shown = json.loads(sysroot.inside(LARDER, "update", "show", "--json").stdout)
+        equal((shown["ref"], found(shown)), (REFERENCE, (DIGESTS["2"], "2")))
+        shown = told("show", "/", other, within=sysroot.inside)
+        equal((by_role(shown)["pending"], found(shown)),
+              ((DIGESTS["2"], DIGESTS["3"]), (DIGESTS["3"], "3")))
+        listed = json.loads(sysroot.inside(LARDER, "update", "list", "--json", "--sysroot",
+                                           "/").stdout)
+        equal(sorted(one["ref"] for one in listed["updates"]), sorted([REFERENCE, other]))
+
+    with case("a system without container images: it says so, and a reference is one of the store"):
+        sysroot = Sysroot("plain")
+        commit = sysroot.repo.commit(make_tree("tree-plain", "plain"))
+        sysroot.repo.ref("plain", commit)
+        sysroot.admin("deploy", "--os=test", "plain")
+        sysroot.boot(commit)
+        for verb in ("check", "show"):
+            ended = sysroot.inside(LARDER, "update", verb, status=3)
+            equal("no deployment follows a container image" in ended.stderr, True, ended.stderr)
+        offer("1")
+        answer = json.loads(sysroot.inside(LARDER, "update", "check", "--json", REFERENCE).stdout)
+        equal((answer["state"], "current" in answer), ("available", False))
+        equal("container" in sysroot.repo.ostree("refs"), False)
+
+
+def somebody_else():
+    """Not root, not the owner, on a repository that root made."""
+    other = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "env",
+             "HOME=/nonexistent"]
+    os.chmod(interop.work, 0o755)
+    if run(*other, LARDER, "--version", status=None).returncode:
+        skip("somebody else's repository", "no setpriv, or a build that others can't read")
+        return
+    repo = Repo("owned")
+    commit = imported(repo, "1")
+    offer("2")
+    larder("update", "check", "--ostree-repo", repo.path, REFERENCE)
+
+    def as_other(*argv, status=0):
+        return run(*other, LARDER, "update", *argv, "--ostree-repo", repo.path, REFERENCE,
+                   status=status)
+
+    with case("another user sees the update, and can't keep or clear one"):
+        equal(found(json.loads(as_other("show", "--json").stdout)), (DIGESTS["2"], "2"))
+        offer("3")
+        ended = as_other("check", "--json")
+        answer = json.loads(ended.stdout)
+        equal((found(answer), answer["persisted"]), ((DIGESTS["3"], "3"), False))
+        equal(len(ended.stderr.splitlines()), 1, ended.stderr)
+        as_other("clear", status=1)
+        equal(repo.cached(commit)[0], DIGESTS["2"])
+
+    with case("another user keeps one in a state directory"):
+        state = os.path.join(interop.work, "others")
+        os.mkdir(state)
+        os.chown(state, 65534, 65534)
+        equal(json.loads(as_other("check", "--json", "--state-dir",
+                                  state).stdout)["persisted"], True)
+        equal(repo.cached(commit)[0], DIGESTS["2"])
+
+
 the_rig()
+why = has_updates()
+if why:
+    skip("updates of deployments", why)
+else:
+    one_system()
+    other_systems()
+    somebody_else()
 interop.done()
