@@ -94,14 +94,27 @@ static int add_repository(struct buf *out, const struct larder_update_options *o
     return 0;
 }
 
-/* Nothing for an image in the store: neither program reads that. */
+/* Readers of layouts expect OCI's types, and the image's own are not changed. */
+static bool is_docker(const char *location)
+{
+    struct larder_manifest manifest = {.media_type = NULL};
+    bool is_docker = false;
+
+    if (larder_manifest_get(NULL, location, NULL, NULL, &manifest, NULL) == 0) {
+        is_docker = strstr(manifest.media_type, "vnd.docker.") != NULL;
+        larder_manifest_done(&manifest);
+    }
+    return is_docker;
+}
+
+/* Nothing for an image that neither program reads: one in the store, or with Docker's types. */
 static int imports_fill(const struct larder_update_options *options, const char *location,
                         struct imports *ret, struct larder_error *e)
 {
     struct buf image = BUF_INIT(COMMAND_BYTES_MAX);
     int rc;
 
-    if (!update_is_ostree(options) || strncmp(location, "oci:", 4) != 0)
+    if (!update_is_ostree(options) || strncmp(location, "oci:", 4) != 0 || is_docker(location))
         return 0;
     buf_puts(&ret->ostree, "ostree container image pull");
     rc = add_repository(&ret->ostree, options, e);
@@ -118,6 +131,19 @@ static int imports_fill(const struct larder_update_options *options, const char 
     if (rc == 0)
         rc = buf_failed(&ret->ostree, e);
     return rc < 0 ? rc : buf_failed(&ret->bootc, e);
+}
+
+/* What to do next where no command of ostree or bootc takes it as it is. */
+static void advise(struct cli *cli, const char *location)
+{
+    if (strncmp(location, "store:", 6) == 0)
+        cli_say(cli, false,
+                "ostree and bootc import layouts: `larder copy %s oci:DIR:REF` makes one",
+                location);
+    else
+        cli_say(cli, false,
+                "ostree and bootc read no layout of an image with Docker's types: have them pull "
+                "NAME@DIGEST from the registry");
 }
 
 static void print_json(const char *ref, const struct larder_update_fetched *fetched,
@@ -250,9 +276,7 @@ static int run_fetch(struct cli *cli, int argc, char **argv)
     if (rc == 0) {
         say(cli, &fetched);
         if (update_is_ostree(&call.options) && !imports.ostree.n)
-            cli_say(cli, false,
-                    "ostree and bootc import layouts: `larder copy %s oci:DIR:REF` makes one",
-                    fetched.location);
+            advise(cli, fetched.location);
         if (globals.json)
             print_json(call.ref, &fetched, &imports);
         else

@@ -185,6 +185,18 @@ static const char *holder_title(const char *role)
     return NULL;
 }
 
+/* A deployment with packages layered on the image has a commit of its own, and no image's digest.
+ */
+static void put_holder(const char *title, const struct larder_update_holder *holder)
+{
+    if (is_image(&holder->image)) {
+        put_image(title, &holder->image);
+        return;
+    }
+    fputs(title, stdout);
+    put_line("commit ", holder->commit ? holder->commit : "?");
+}
+
 /* Who has what: the deployments of a sysroot, else the base alone. */
 static void put_holders(const struct larder_update *update)
 {
@@ -197,7 +209,7 @@ static void put_holders(const struct larder_update *update)
         if (!title)
             continue;
         is_told = true;
-        put_image(title, &holder->image);
+        put_holder(title, holder);
         if (holder->is_corrupt)
             puts("  Its record is damaged");
         else if (is_image(&holder->update) &&

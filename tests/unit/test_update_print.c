@@ -154,6 +154,12 @@ static void test_deployments(void **state)
                                  "Staged already\n"));
     assert_null(strstr(text, "Current"));
     free(text);
+    /* Packages were layered on the image: a commit of its own. */
+    holders[1].image = (struct larder_update_image){.version = NULL};
+    holders[1].commit = v1;
+    text = text_of(&u, false);
+    assert_non_null(strstr(text, "\nBooted: commit 38.1\nStaged: "));
+    free(text);
 }
 
 static void test_terminals(void **state)
