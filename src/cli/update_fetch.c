@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* larder update fetch: exactly what was found. */
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/error.h"
 #include "base/mem.h"
@@ -94,6 +96,22 @@ static int add_repository(struct buf *out, const struct larder_update_options *o
     return 0;
 }
 
+/* "DIR:REF" of a layout, whole. */
+static int add_layout(struct buf *out, const char *location, struct larder_error *e)
+{
+    char *here CLEANUP_FREE = NULL;
+    const char *layout = location + strlen("oci:");
+
+    if (layout[0] != '/') {
+        here = get_current_dir_name();
+        if (!here)
+            return error_errno(e, errno, "current directory");
+        buf_printf(out, "%s/", here);
+    }
+    buf_puts(out, layout);
+    return buf_failed(out, e);
+}
+
 /* Readers of layouts expect OCI's types, and the image's own are not changed. */
 static bool is_docker(const char *location)
 {
@@ -111,23 +129,27 @@ static bool is_docker(const char *location)
 static int imports_fill(const struct larder_update_options *options, const char *location,
                         struct imports *ret, struct larder_error *e)
 {
+    struct buf layout = BUF_INIT(COMMAND_BYTES_MAX);
     struct buf image = BUF_INIT(COMMAND_BYTES_MAX);
     int rc;
 
     if (!update_is_ostree(options) || strncmp(location, "oci:", 4) != 0 || is_docker(location))
         return 0;
-    buf_puts(&ret->ostree, "ostree container image pull");
-    rc = add_repository(&ret->ostree, options, e);
-    buf_printf(&image, "ostree-unverified-image:%s", location);
+    rc = add_layout(&layout, location, e);
+    buf_printf(&image, "ostree-unverified-image:oci:%s", layout.p ? layout.p : "");
     if (rc == 0)
         rc = buf_failed(&image, e);
+    buf_puts(&ret->ostree, "ostree container image pull");
     if (rc == 0)
-        add_word(&ret->ostree, image.p);
-    buf_done(&image);
-    if (options->sysroot) {
+        rc = add_repository(&ret->ostree, options, e);
+    if (rc == 0)
+        add_word(&ret->ostree, image.p ? image.p : "");
+    if (rc == 0 && options->sysroot) {
         buf_puts(&ret->bootc, "bootc switch --transport oci");
-        add_word(&ret->bootc, location + 4);
+        add_word(&ret->bootc, layout.p ? layout.p : "");
     }
+    buf_done(&image);
+    buf_done(&layout);
     if (rc == 0)
         rc = buf_failed(&ret->ostree, e);
     return rc < 0 ? rc : buf_failed(&ret->bootc, e);

@@ -46,11 +46,11 @@ expect_success 'show and list tell it' '
 expect_success 'fetch into a layout: the command that imports it, from any directory' '
     larder update fetch --ostree-repo repo --to oci:next:os "$ref" >out &&
     expect_match "^Image: oci:.*next:os\$" out && expect_match "^Digest: $two\$" out &&
-    expect_match "^Import: ostree container image pull $repo ostree-unverified-image:oci:.*next:os\$" out &&
+    expect_match "^Import: ostree container image pull $repo ostree-unverified-image:oci:$PWD/next:os\$" out &&
     larder inspect --raw oci:next:os >raw && test "$(digest raw)" = "$two" && test ! -e "$LARDER_HOME" &&
     larder --json update fetch --ostree-repo repo --to "oci:my \"next\":os" "$ref" >out &&
     (eval "set -- $(member out imports 0)" && test $# -eq 6 &&
-        case $6 in ostree-unverified-image:oci:*"/my \"next\":os") ;; *) false ;; esac)
+        test "$6" = "ostree-unverified-image:oci:$PWD/my \"next\":os")
 '
 expect_success '--partial: without the layers that the repository has' '
     larder --json update fetch --ostree-repo repo --partial --to oci:part:os "$ref" >out &&
