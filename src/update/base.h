@@ -47,6 +47,7 @@ void update_ask_done(struct update_ask *ask);
 struct base_holder {
     const char *role;            /* "image", "booted", "staged", "pending", "rollback" */
     char *commit;                /* ostree; NULL */
+    struct larder_digest root;   /* the index that it was chosen from, or digest; NONE: not known */
     struct larder_digest digest; /* of the platform's manifest; alg NONE: a deployment that was
                                     changed on this machine says no image */
     bool is_rewritten;           /* manifest below is not what digest names, byte by byte */

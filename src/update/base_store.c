@@ -39,6 +39,7 @@ static int read_holder(const struct update_ask *ask, struct base_holder *ret,
         return error_nomem(e);
     }
     *ret = (struct base_holder){.role = "image",
+                                .root = image.root,
                                 .digest = image.digest,
                                 .media_type = media_type,
                                 .manifest = image.manifest,

@@ -68,6 +68,12 @@ static bool is_base(const struct check *c, const struct larder_digest *digest)
     return c->holder && larder_digest_equal(digest, &c->holder->digest);
 }
 
+/* REF points to the base, or to the very index that the base is in. */
+static bool is_base_or_index(const struct check *c, const struct larder_digest *listed)
+{
+    return is_base(c, listed) || (c->holder && larder_digest_equal(listed, &c->holder->root));
+}
+
 /* ---- 1: base and record ---- */
 
 /* Any record may be replaced; that one can't be read is no reason not to ask. */
@@ -228,7 +234,8 @@ static int look_known(struct check *c, struct larder_error *e)
     bool is_known = c->has_old && is_for_us(c, old) &&
                     (is_listed || larder_digest_equal(listed, &old->manifest_digest));
     bool is_ours = old->is_rewritten || (is_listed && is_same_text(old->ref, c->ask->ref));
-    bool is_unchanged = is_base(c, listed) || (is_known && is_base(c, &old->manifest_digest));
+    bool is_unchanged =
+        is_base_or_index(c, listed) || (is_known && is_base(c, &old->manifest_digest));
 
     if (is_known && is_ours &&
         (c->old_means == RECORD_UNCHANGED || (c->old_means == RECORD_UPDATE && !is_unchanged)))

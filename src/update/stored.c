@@ -239,6 +239,7 @@ static int read_image(struct larder_store *store, const char *name,
         r = read_part(store, name, "manifest", &root.digest, &made->manifest, e);
     if (r < 0)
         return r;
+    made->root = root.digest;
     /* The choice would read an image, too; it is only asked where there is one. */
     bool is_image = media_type_is_manifest(root.media_type);
     if (!is_image)

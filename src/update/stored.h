@@ -24,6 +24,7 @@ int stored_read_unchecked(struct larder_store *store, const struct larder_digest
                           struct buf *out, struct larder_error *e);
 
 struct stored_image {
+    struct larder_digest root;   /* what the name points to: an index, or the manifest */
     struct larder_digest digest; /* of the manifest for the platform */
     struct buf manifest;
     struct buf config; /* empty: larger than anybody reads, and no container's */
