@@ -12,6 +12,7 @@ import tarfile
 import time
 
 import publish_faults
+import update_jobs
 from faultlib import Wrong, qcow2
 from publish_faults import compact, sha256, write_archive
 
@@ -66,6 +67,8 @@ class Job:
     # Exit codes beside 1 of a run that met an error: 8 when it was the registry.
     failed = (8,)
     needs_registry = True
+    # GLib ends a process that has no memory: then it is as if somebody had killed it.
+    may_abort = False
 
     def prepare(self, box, registry, repo):
         pass
@@ -285,87 +288,6 @@ class Published(Job):
         registry.check_uploads(repo)
 
 
-# ---- updates ------------------------------------------------------------------------------------
-
-
-class UpdateCheck(Job):
-    """What SOURCE has is found for a base that is another image."""
-    name = "update-check"
-    verb = ["update", "check"]
-
-    def prepare(self, box, registry, repo):
-        box.good("copy", source_of(registry, "other"), "store:app")
-
-    def argv(self, box, registry, repo):
-        return [*self.verb, "--no-ostree", "--platform=linux/amd64", "--name=app",
-                source_of(registry)]
-
-    @staticmethod
-    def wanted(registry):
-        return registry.manifest(SOURCE, registry.digest)["manifests"][0]["digest"]
-
-    def recorded(self, box, registry):
-        show = ["--json", "update", "show", *self.argv(box, registry, None)[2:]]
-        return json.loads(box.good(*show).out).get("update", {}).get("digest")
-
-    def look(self, box, registry, repo):
-        if self.recorded(box, registry) not in (None, self.wanted(registry)):
-            raise Wrong("another image is recorded")
-
-    def check(self, box, registry, repo, result):
-        expect(result)
-        if not box.notes.get("tolerant") and self.recorded(box, registry) != self.wanted(registry):
-            raise Wrong("it is not recorded")
-
-
-class UpdateFetch(UpdateCheck):
-    name = "update-fetch"
-    verb = ["update", "fetch"]
-
-    def prepare(self, box, registry, repo):
-        super().prepare(box, registry, repo)
-        box.good("update", "check", *self.argv(box, registry, repo)[2:])
-
-    def base(self, box):
-        """The digest of store:app, with all of it hashed."""
-        path = os.path.join(box.path, "seen")
-        box.good("copy", "store:app", f"oci:{path}:x")
-        found = layout_images(path)["x"]
-        box.run(["rm", "-rf", path], ["rm"])
-        return found
-
-    def look(self, box, registry, repo):
-        if self.base(box) not in (registry.other, self.wanted(registry)):
-            raise Wrong("the base is neither the old nor the new one")
-
-    def check(self, box, registry, repo, result):
-        expect(result)
-        box.check_blobs()
-        if self.base(box) != self.wanted(registry):
-            raise Wrong("the base is not what was recorded")
-        if self.recorded(box, registry):
-            raise Wrong("what was fetched is an update still")
-
-
-class UpdateFetchLayout(UpdateFetch):
-    name = "update-fetch-oci"
-
-    def argv(self, box, registry, repo):
-        return [*super().argv(box, registry, repo), "--to=oci:layout:app"]
-
-    def prepare(self, box, registry, repo):
-        UpdateCheck.prepare(self, box, registry, repo)
-        box.good("update", "check", *UpdateFetch().argv(box, registry, repo)[2:])
-
-    def look(self, box, registry, repo):
-        PullLayout.look(self, box, registry, repo)
-
-    def check(self, box, registry, repo, result):
-        expect(result)
-        if layout_images(os.path.join(box.path, "layout")) != {"app": self.wanted(registry)}:
-            raise Wrong("the layout has something else")
-
-
 # ---- disk images --------------------------------------------------------------------------------
 
 
@@ -512,7 +434,7 @@ def all_jobs():
         PullStore(), PullLayout(), PullLayoutBeside(), PullArchive(), PushLayout(), PushStore(),
         Mount(),
         *(Published(kind) for kind in publish_faults.SCENARIOS),
-        UpdateCheck(), UpdateFetch(), UpdateFetchLayout(),
         *(GetDisk(shape) for shape in ("file", "nosi", "containerdisk", "tart")),
         PushDisk(), Login(),
+        *update_jobs.all_jobs(),
     ]
