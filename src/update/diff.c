@@ -73,11 +73,10 @@ static bool has(const struct place *sorted, size_t n, const struct larder_digest
     return bsearch(digest, sorted, n, sizeof(*sorted), find_digest) != NULL;
 }
 
-/* Sizes are up to 2^63 each, as anybody may write them. */
+/* Sizes are up to 2^63 - 1 each, as anybody may write them; JSON has no larger numbers for sums. */
 static void add_bytes(struct larder_update_sum *sum, uint64_t bytes)
 {
-    if (__builtin_add_overflow(sum->bytes, bytes, &sum->bytes))
-        sum->bytes = UINT64_MAX;
+    sum->bytes = bytes > INT64_MAX - sum->bytes ? INT64_MAX : sum->bytes + bytes;
 }
 
 static void add_layer(struct larder_update_sum *sum, const struct larder_update_layer *layer)

@@ -201,6 +201,12 @@ void fetch_run_done(struct fetch_run *r)
     buf_done(&r->config);
 }
 
+/* A dry run tells of sizes that no disk has; JSON has no larger numbers for them. */
+static void add_bytes(uint64_t *sum, uint64_t bytes)
+{
+    *sum = bytes > INT64_MAX - *sum ? INT64_MAX : *sum + bytes;
+}
+
 void fetch_run_sums(const struct fetch_run *r, struct larder_update_fetched *ret)
 {
     struct store *to = r->to.store;
@@ -212,10 +218,10 @@ void fetch_run_sums(const struct fetch_run *r, struct larder_update_fetched *ret
         bool is_unpacked = b->where == FETCH_UNPACKED;
         ret->is_partial |= b->where == FETCH_LEFT_OUT;
         ret->layers_fetched += b->is_layer && is_fetched;
-        ret->bytes_fetched += is_fetched ? size : 0;
+        add_bytes(&ret->bytes_fetched, is_fetched ? size : 0);
         ret->layers_unpacked += is_unpacked;
         ret->layers_here += b->is_layer && !is_fetched && !is_unpacked;
-        ret->bytes_here += is_fetched || is_unpacked ? 0 : size;
+        add_bytes(&ret->bytes_here, is_fetched || is_unpacked ? 0 : size);
         if (r->options->dry_run && is_fetched && to && to->ops->blob_kept)
             ret->bytes_resumed += to->ops->blob_kept(to, &b->blob);
     }
