@@ -9,7 +9,8 @@
 #include "cli/update.h"
 #include "cli/update_print.h"
 
-#define LIST_COLUMNS 6
+#define LIST_COLUMNS           6
+#define VERSION_TEXT_BYTES_MAX 1024
 /* So much of a digest tells one from another for people. */
 #define SHORT_DIGEST_BYTES (sizeof("sha256:") - 1 + 12)
 
@@ -30,8 +31,11 @@ struct list {
 static void add_row(struct table *table, const struct larder_update *update)
 {
     char digest[LARDER_DIGEST_TEXT_BYTES] = "-";
+    struct buf version = BUF_INIT(VERSION_TEXT_BYTES_MAX);
     char age[48];
 
+    if (update_has(update) && update->update.version)
+        update_version_text(update->update.version, &version);
     if (update_has(update)) {
         larder_digest_format(&update->update.digest, digest);
         digest[SHORT_DIGEST_BYTES] = 0;
@@ -39,9 +43,10 @@ static void add_row(struct table *table, const struct larder_update *update)
     table_cell(table, update->ref);
     table_cell(table, update->platform);
     table_cell(table, larder_update_state_name(update->state));
-    table_cell(table, update_has(update) && update->update.version ? update->update.version : "-");
+    table_cell(table, version.p ? version.p : "-");
     table_cell(table, digest);
     table_cell(table, age_format(update->checked_at_ns, age));
+    buf_done(&version);
 }
 
 static int add(void *arg, const struct larder_update *update)

@@ -7,8 +7,10 @@
 #include "base/error.h"
 #include "base/text.h"
 
-/* Version, time and digest of an image; a version is as long as a registry likes. */
-#define IMAGE_TEXT_BYTES_MAX (1024 * 1024)
+/* A version is as long as a registry likes, and a terminal, a column or a line of a log is not. */
+#define VERSION_BYTES_SHOWN 200
+/* Version (a byte may become four), time and digest of an image. */
+#define IMAGE_TEXT_BYTES_MAX 2048
 
 static bool is_image(const struct larder_update_image *image)
 {
@@ -114,13 +116,27 @@ void update_json(struct doc *doc, const struct larder_update *update)
 
 /* ---- text ---- */
 
+void update_version_text(const char *version, struct buf *out)
+{
+    struct slice shown = slice_of(version);
+    bool is_long = shown.n > VERSION_BYTES_SHOWN;
+
+    if (is_long) {
+        shown.n = VERSION_BYTES_SHOWN;
+        while (shown.n && ((unsigned char)version[shown.n] & 0xc0) == 0x80)
+            shown.n--; /* in a character */
+    }
+    text_sanitize(shown, out);
+    buf_puts(out, is_long ? "..." : "");
+}
+
 void update_image_text(const struct larder_update_image *image, struct buf *out)
 {
     char digest[LARDER_DIGEST_TEXT_BYTES];
     char when[40];
 
     if (image->version) {
-        text_sanitize(slice_of(image->version), out);
+        update_version_text(image->version, out);
         buf_putc(out, ' ');
     }
     if (image->timestamp_ns)
@@ -133,6 +149,15 @@ static void put_line(const char *title, const char *value)
     fputs(title, stdout);
     put_text(stdout, value);
     putchar('\n');
+}
+
+static void put_version(const char *title, const char *version)
+{
+    struct buf text = BUF_INIT(IMAGE_TEXT_BYTES_MAX);
+
+    update_version_text(version, &text);
+    put_line(title, text.p ? text.p : "");
+    buf_done(&text);
 }
 
 static void put_image(const char *title, const struct larder_update_image *image)
@@ -160,7 +185,7 @@ static void put_found(const struct larder_update *update)
 
     put_line("Update available for: ", update->ref);
     if (update->update.version)
-        put_line("  Version: ", update->update.version);
+        put_version("  Version: ", update->update.version);
     put_line("  Digest: ", larder_digest_format(&update->update.digest, digest));
     if (update->update.timestamp_ns)
         put_line("  Timestamp: ", time_format(update->update.timestamp_ns, when));

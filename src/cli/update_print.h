@@ -13,6 +13,8 @@
 void update_json(struct doc *doc, const struct larder_update *update);
 /* The lines for people; with is_kept also when that was found out. */
 void update_text(const struct larder_update *update, bool is_kept);
+/* A version as people see it: its beginning, when it is long. */
+void update_version_text(const char *version, struct buf *out);
 /* "39.2 (2024-01-10T12:00:00Z) sha256:...": version and time where there are any. */
 void update_image_text(const struct larder_update_image *image, struct buf *out);
 /*

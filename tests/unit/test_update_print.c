@@ -177,13 +177,35 @@ static void test_terminals(void **state)
     free(text);
 }
 
+/* A registry may say any length; a column, a line and a terminal are not for that. */
+static void test_long_version(void **state)
+{
+    char version[5000];
+    struct larder_update u = update(LARDER_UPDATE_AVAILABLE);
+    char *text;
+
+    (void)state;
+    /* Two bytes a character: the cut is not in one. */
+    version[0] = 'v';
+    for (size_t i = 1; i + 1 < sizeof(version); i += 2)
+        memcpy(version + i, "\xc3\xa9", 2);
+    version[4999] = '\0';
+    u.update.version = version;
+    u.current.version = version;
+    text = text_of(&u, false);
+    assert_in_range(strlen(text), 400, 1500);
+    assert_non_null(strstr(text, "\xc3\xa9...\n  Digest: " B));
+    assert_non_null(strstr(text, "\xc3\xa9... (2023-11-14T22:13:20Z) " A "\n"));
+    assert_null(strstr(text, "\\x"));
+    free(text);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_found),
-        cmocka_unit_test(test_states),
-        cmocka_unit_test(test_deployments),
-        cmocka_unit_test(test_terminals),
+        cmocka_unit_test(test_found),        cmocka_unit_test(test_states),
+        cmocka_unit_test(test_deployments),  cmocka_unit_test(test_terminals),
+        cmocka_unit_test(test_long_version),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
