@@ -293,6 +293,28 @@ static void damaged_files(void **state __attribute__((unused)))
     module->close(repo);
 }
 
+/* As a file system leaves it after a loss of power: it seems to have millions of keys. */
+static void a_file_of_zeros(void **state __attribute__((unused)))
+{
+    struct larder_error e = LARDER_ERROR_INIT;
+    struct ostree_repo *repo = open_repo(repo_path);
+    struct ostree_value value = {.key = "x"};
+    char path[256];
+
+    snprintf(path, sizeof(path), "%s", detached_path(repo_path, commit_b));
+    assert_int_equal(ostree_set(repo, "x", "some text", &e), 1);
+    assert_int_equal(truncate(path, 0), 0);
+    assert_int_equal(truncate(path, 32 << 20), 0);
+    alarm(30); /* it took minutes */
+    assert_int_equal(module->metadata(repo, commit_b, true, &value, 1, any_text, NULL, &e),
+                     -LARDER_CORRUPT);
+    assert_int_equal(ostree_set(repo, "x", "some text", &e), 1);
+    alarm(0);
+    assert_int_equal(module->metadata(repo, commit_b, true, &value, 1, any_text, NULL, &e), 0);
+    assert_string_equal(detached(repo_path, commit_b, "x"), "'some text'");
+    module->close(repo);
+}
+
 /* ---- who may ---- */
 
 static int in_child(void (*fn)(void), int uid)
@@ -525,6 +547,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(not_edited, make_repo, remove_repo),
         cmocka_unit_test_setup_teardown(empty_files, make_repo, remove_repo),
         cmocka_unit_test_setup_teardown(damaged_files, make_repo, remove_repo),
+        cmocka_unit_test_setup_teardown(a_file_of_zeros, make_repo, remove_repo),
         cmocka_unit_test_setup_teardown(not_to_be_written, make_repo, remove_repo),
         cmocka_unit_test_setup_teardown(busy, make_repo, remove_repo),
         cmocka_unit_test_setup_teardown(many_writers, make_repo, remove_repo),

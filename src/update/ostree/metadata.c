@@ -22,6 +22,9 @@
 #include "base/mem.h"
 #include "update/ostree/repo.h"
 
+/* A commit has a handful of keys. Damage can look like millions of them, and to look at each takes
+ * minutes. */
+#define KEYS_MAX 4096
 /* "objects/xx/" and 62 digits more, ".commitmeta". */
 #define OBJECT_PATH_BYTES 96
 
@@ -60,6 +63,12 @@ static int read_detached(struct ostree_repo *r, const char *commit, GVariant **r
                            "ostree repository %s: detached metadata of commit %s", r->path, commit);
     *ret = dict ? doubt(dict) : NULL;
     return 0;
+}
+
+/* Damaged so that nothing in it is worth the time to look for it. */
+static bool is_hopeless(GVariant *dict)
+{
+    return dict && g_variant_n_children(dict) > KEYS_MAX && !g_variant_is_normal_form(dict);
 }
 
 static int read_metadata(struct ostree_repo *r, const char *commit, GVariant **ret,
@@ -142,7 +151,11 @@ int64_t repo_detached_time(struct ostree_repo *r, const char *commit)
     detached_path(commit, path);
     if (fstatat(ostree_repo_get_dfd(r->repo), path, &st, AT_SYMLINK_NOFOLLOW) < 0)
         return 0;
-    return (int64_t)st.st_mtim.tv_sec * 1000000000 + st.st_mtim.tv_nsec;
+    int64_t ns = 0;
+    if (__builtin_mul_overflow((int64_t)st.st_mtim.tv_sec, (int64_t)1000000000, &ns) ||
+        __builtin_add_overflow(ns, (int64_t)st.st_mtim.tv_nsec, &ns) || ns < 0)
+        return 0;
+    return ns;
 }
 
 /* ---- changing ---- */
@@ -164,6 +177,8 @@ static bool is_so_already(GVariant *dict, const struct ostree_value *wanted)
 
 static bool are_so_already(GVariant *dict, const struct ostree_value *values, size_t n)
 {
+    if (is_hopeless(dict))
+        return false;
     for (size_t i = 0; i < n; i++) {
         if (!is_so_already(dict, &values[i]))
             return false;
@@ -177,7 +192,7 @@ static GVariant *with_values(GVariant *dict, const struct ostree_value *values, 
 {
     GVariantDict d;
 
-    g_variant_dict_init(&d, dict);
+    g_variant_dict_init(&d, is_hopeless(dict) ? NULL : dict);
     for (size_t i = 0; i < n; i++) {
         if (values[i].type == OSTREE_VALUE_STRING)
             g_variant_dict_insert(&d, values[i].key, "s", values[i].text);
