@@ -67,6 +67,17 @@ static int read_text(int dirfd, const char *file, struct buf *text, struct stat 
     return r == 0 ? check_owner(dirfd, ret_st, e) : r;
 }
 
+/* 0: a time that no check can have had, as anybody may set it. */
+static int64_t time_of(const struct stat *st)
+{
+    int64_t ns = 0;
+
+    if (__builtin_mul_overflow((int64_t)st->st_mtim.tv_sec, NS_PER_S, &ns) ||
+        __builtin_add_overflow(ns, (int64_t)st->st_mtim.tv_nsec, &ns) || ns < 0)
+        return 0;
+    return ns;
+}
+
 int record_file_read(int dirfd, const char *file, struct update_record *ret, struct larder_error *e)
 {
     struct buf text = BUF_INIT(RECORD_BYTES_MAX + 1);
@@ -78,7 +89,7 @@ int record_file_read(int dirfd, const char *file, struct update_record *ret, str
     buf_done(&text);
     if (r < 0)
         return r;
-    record.checked_ns = st.st_mtim.tv_sec * NS_PER_S + st.st_mtim.tv_nsec;
+    record.checked_ns = time_of(&st);
     *ret = record;
     return 0;
 }

@@ -167,6 +167,24 @@ static void keys(void **state)
         free(made[i]);
 }
 
+/* A file's time is anybody's to set: one that no check can have had is none. */
+static void odd_times(void **state)
+{
+    static const int64_t seconds[] = {INT64_C(1) << 34, -1, -(INT64_C(1) << 30)};
+    struct record_dir *dir = open_state(*state);
+    struct update_record found;
+
+    put(dir, "3.1", 1);
+    for (size_t i = 0; i < ARRAY_LEN(seconds); i++) {
+        struct timespec times[2] = {{.tv_nsec = UTIME_OMIT}, {.tv_sec = seconds[i]}};
+        assert_int_equal(utimensat(AT_FDCWD, path_of(dir, file), times, 0), 0);
+        CHECK(record_dir_get(dir, key, &found, &e), 0);
+        assert_int_equal(found.checked_ns, 0);
+        record_done(&found);
+    }
+    record_dir_close(dir);
+}
+
 /* One of a state directory is kept for each place and commit. */
 static void one_for_each_place(void **state)
 {
@@ -583,6 +601,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         TEST(a_life_in_both),
         TEST(keys),
+        TEST(odd_times),
         TEST(one_for_each_place),
         TEST(reading_makes_nothing),
         TEST(what_does_not_hash_is_not_kept),
