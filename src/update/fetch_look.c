@@ -14,31 +14,11 @@
 
 /* ---- the list ---- */
 
-static struct fetch_blob *find(const struct fetch_run *r, const struct larder_digest *digest)
+static void add(struct fetch_run *r, const struct oci_descriptor *what,
+                const struct image_layer *layer, enum larder_update_presence presence)
 {
-    for (size_t i = 0; i < r->n_blobs; i++) {
-        if (larder_digest_equal(&r->blobs[i].blob.digest, digest))
-            return &r->blobs[i];
-    }
-    return NULL;
-}
+    struct fetch_blob *b = &r->blobs[r->n_blobs++];
 
-/* A digest that comes twice is one blob. */
-static int add(struct fetch_run *r, const struct oci_descriptor *what,
-               const struct image_layer *layer, enum larder_update_presence presence,
-               struct larder_error *e)
-{
-    char text[LARDER_DIGEST_TEXT_BYTES];
-    struct fetch_blob *b = find(r, &what->digest);
-
-    if (b && b->blob.size_bytes != what->size_bytes)
-        return error_set(
-            e, LARDER_MISMATCH, "blob %s of %s: %llu bytes in one place, %llu in another",
-            larder_digest_format(&what->digest, text), r->ask->ref,
-            (unsigned long long)b->blob.size_bytes, (unsigned long long)what->size_bytes);
-    if (b)
-        return 0;
-    b = &r->blobs[r->n_blobs++];
     *b = (struct fetch_blob){.is_layer = layer != NULL, .where = FETCH_MISSING};
     b->blob.digest = what->digest;
     b->blob.size_bytes = what->size_bytes;
@@ -46,21 +26,83 @@ static int add(struct fetch_run *r, const struct oci_descriptor *what,
     if (layer)
         b->diff_id = layer->diff_id;
     b->may_lack = presence == LARDER_UPDATE_HERE;
+}
+
+static int compare_blobs(const void *a, const void *b)
+{
+    const struct fetch_blob *x = *(const struct fetch_blob *const *)a;
+    const struct fetch_blob *y = *(const struct fetch_blob *const *)b;
+    const struct larder_digest *p = &x->blob.digest;
+    const struct larder_digest *q = &y->blob.digest;
+    int order = (p->alg > q->alg) - (p->alg < q->alg);
+
+    if (order == 0)
+        order = memcmp(p->bytes, q->bytes, sizeof(p->bytes));
+    return order ? order : (x > y) - (x < y);
+}
+
+static bool is_dropped(const struct fetch_blob *b)
+{
+    return b->blob.digest.alg == LARDER_DIGEST_NONE;
+}
+
+/* Those that another one before says, too, become nothing. sorted by digest, then by place. */
+static int mark_doubles(struct fetch_run *r, struct fetch_blob *const *sorted,
+                        struct larder_error *e)
+{
+    const struct fetch_blob *first = NULL;
+    char text[LARDER_DIGEST_TEXT_BYTES];
+
+    for (size_t i = 0; i < r->n_blobs; i++) {
+        struct store_descriptor *blob = &sorted[i]->blob;
+        if (!first || !larder_digest_equal(&first->blob.digest, &blob->digest)) {
+            first = sorted[i];
+            continue;
+        }
+        if (first->blob.size_bytes != blob->size_bytes)
+            return error_set(
+                e, LARDER_MISMATCH, "blob %s of %s: %llu bytes in one place, %llu in another",
+                larder_digest_format(&blob->digest, text), r->ask->ref,
+                (unsigned long long)first->blob.size_bytes, (unsigned long long)blob->size_bytes);
+        blob->digest.alg = LARDER_DIGEST_NONE;
+    }
     return 0;
+}
+
+/* A digest that comes twice is one blob. Of the tens of thousands that a manifest may list, each
+ * can't be compared with each. */
+static int drop_doubles(struct fetch_run *r, struct larder_error *e)
+{
+    CLEANUP_FREE struct fetch_blob **sorted = calloc(r->n_blobs + 1, sizeof(*sorted));
+    size_t kept = 0;
+    int rc;
+
+    if (!sorted)
+        return error_nomem(e);
+    for (size_t i = 0; i < r->n_blobs; i++)
+        sorted[i] = &r->blobs[i];
+    qsort(sorted, r->n_blobs, sizeof(*sorted), compare_blobs);
+    rc = mark_doubles(r, sorted, e);
+    for (size_t i = 0; rc == 0 && i < r->n_blobs; i++) {
+        if (!is_dropped(&r->blobs[i]))
+            r->blobs[kept++] = r->blobs[i];
+    }
+    r->n_blobs = rc == 0 ? kept : 0;
+    return rc;
 }
 
 static int add_all(struct fetch_run *r, const struct image_view *view,
                    const enum larder_update_presence *presence, struct larder_error *e)
 {
     const struct oci_manifest *m = view->manifest;
-    int rc = add(r, &m->config, NULL, LARDER_UPDATE_NEEDED, e);
 
-    for (size_t i = 0; rc == 0 && i < m->n_layers; i++) {
+    add(r, &m->config, NULL, LARDER_UPDATE_NEEDED);
+    for (size_t i = 0; i < m->n_layers; i++) {
         /* Those are fetched from where their urls say, by who runs the image. */
         if (!media_type_is_foreign(m->layers[i].media_type))
-            rc = add(r, &m->layers[i], &view->layers[i], presence[i], e);
+            add(r, &m->layers[i], &view->layers[i], presence[i]);
     }
-    return rc;
+    return drop_doubles(r, e);
 }
 
 /*
@@ -82,8 +124,8 @@ static int ask_repository(const struct fetch_run *r, const struct image_view *vi
 static int list_blobs(struct fetch_run *r, const struct image_view *view, struct larder_error *e)
 {
     CLEANUP_FREE enum larder_update_presence *presence =
-        calloc(view->n_layers + 1, sizeof(*presence)); /* NEEDED */
-    struct fetch_blob *blobs = calloc(view->n_layers + 1, sizeof(*blobs));
+        calloc(view->n_layers + 1, sizeof(*presence));                     /* NEEDED */
+    struct fetch_blob *blobs = calloc(view->n_layers + 1, sizeof(*blobs)); /* and the config */
     int rc = 0;
 
     if (!presence || !blobs) {
@@ -155,6 +197,16 @@ bool fetch_is_complete(const struct fetch_run *r)
 }
 
 /* ---- whether they are good: in the store ---- */
+
+/* Only for what is here, and was hashed just now. */
+static struct fetch_blob *find(const struct fetch_run *r, const struct larder_digest *digest)
+{
+    for (size_t i = 0; i < r->n_blobs; i++) {
+        if (larder_digest_equal(&r->blobs[i].blob.digest, digest))
+            return &r->blobs[i];
+    }
+    return NULL;
+}
 
 static int take_result(void *arg, struct rehash *item, struct larder_error *e)
 {

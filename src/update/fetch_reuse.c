@@ -136,13 +136,15 @@ static int try_layer(const struct reuse *u, const struct layer_twin *twin,
 
 /* ---- the whole ---- */
 
-static struct fetch_blob *find_wanted(const struct fetch_run *r, const struct larder_digest *digest)
+/* The blob of a layer, which is the next one: blobs are in the order of layers, each once. *at
+ * begins behind the configuration. */
+static struct fetch_blob *next_wanted(const struct fetch_run *r, const struct larder_digest *digest,
+                                      size_t *at)
 {
-    for (size_t i = 0; i < r->n_blobs; i++) {
-        if (is_wanted(&r->blobs[i]) && larder_digest_equal(&r->blobs[i].blob.digest, digest))
-            return &r->blobs[i];
-    }
-    return NULL;
+    if (*at >= r->n_blobs || !larder_digest_equal(&r->blobs[*at].blob.digest, digest))
+        return NULL;
+    struct fetch_blob *b = &r->blobs[(*at)++];
+    return is_wanted(b) ? b : NULL;
 }
 
 static int try_twins(const struct reuse *u, const struct image_view *view, struct larder_error *e)
@@ -150,16 +152,18 @@ static int try_twins(const struct reuse *u, const struct image_view *view, struc
     CLEANUP_FREE enum larder_update_presence *presence =
         calloc(view->n_layers + 1, sizeof(*presence));
     CLEANUP_FREE struct layer_twin *twins = calloc(view->n_layers + 1, sizeof(*twins));
+    size_t at = 1;
     int rc;
 
     if (!presence || !twins)
         return error_nomem(e);
     for (size_t i = 0; i < view->n_layers; i++)
-        presence[i] = find_wanted(u->run, &view->layers[i].digest) ? LARDER_UPDATE_NEEDED
-                                                                   : LARDER_UPDATE_HERE;
+        presence[i] = next_wanted(u->run, &view->layers[i].digest, &at) ? LARDER_UPDATE_NEEDED
+                                                                        : LARDER_UPDATE_HERE;
     rc = layer_twins_find(u->run->ask->store, u->run->ask->name, view, presence, twins, e);
+    at = 1;
     for (size_t i = 0; rc >= 0 && i < view->n_layers; i++) {
-        struct fetch_blob *wanted = find_wanted(u->run, &view->layers[i].digest);
+        struct fetch_blob *wanted = next_wanted(u->run, &view->layers[i].digest, &at);
         if (wanted && twins[i].digest.alg != LARDER_DIGEST_NONE)
             rc = try_layer(u, &twins[i], wanted, e);
     }
