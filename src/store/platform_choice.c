@@ -76,6 +76,7 @@ int platform_check(const char *where, struct slice config, const struct oci_plat
     if (rc == -LARDER_NOENT)
         return 0;
     if (rc < 0) {
+        error_context(&own, "%s", where);
         if (e)
             *e = own;
         return rc;

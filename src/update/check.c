@@ -251,6 +251,15 @@ static int look_known(struct check *c, struct larder_error *e)
 
 /* ---- 3: the manifest ---- */
 
+static int parse(const struct check *c, struct oci_manifest **ret, struct larder_error *e)
+{
+    int rc = oci_manifest_parse(buf_slice(&c->manifest), c->d.media_type, ret, e);
+
+    if (rc < 0 && rc != -LARDER_NOMEM && e)
+        error_context(e, "%s", c->ask->ref);
+    return rc;
+}
+
 /* By digest: the tag may have moved since. Where the digest is gone for that reason, by the tag. */
 static int get_manifest(struct check *c, struct larder_error *e)
 {
@@ -288,9 +297,7 @@ static int choose(struct check *c, struct oci_manifest **ret, bool *ret_is_singl
                   struct larder_error *e)
 {
     CLEANUP(oci_manifest_freep) struct oci_manifest *m = NULL;
-    int rc = is_base(c, &c->d.digest)
-                 ? 1
-                 : oci_manifest_parse(buf_slice(&c->manifest), c->d.media_type, &m, e);
+    int rc = is_base(c, &c->d.digest) ? 1 : parse(c, &m, e);
 
     if (rc != 0)
         return rc;
@@ -306,7 +313,7 @@ static int choose(struct check *c, struct oci_manifest **ret, bool *ret_is_singl
     rc = platform_choose(c->place.store, &c->ask->platform, 1, &c->d, &c->manifest, e);
     if (rc >= 0 && is_base(c, &c->d.digest))
         return 1;
-    return rc < 0 ? rc : oci_manifest_parse(buf_slice(&c->manifest), c->d.media_type, ret, e);
+    return rc < 0 ? rc : parse(c, ret, e);
 }
 
 /* ---- 4: the configuration ---- */
@@ -321,8 +328,13 @@ static int get_config(struct check *c, const struct oci_manifest *image, bool is
 {
     const struct store_descriptor config = {.digest = image->config.digest,
                                             .size_bytes = image->config.size_bytes};
-    int rc = blob_read(c->place.store, &config, &c->found.config, e);
+    int rc;
 
+    if (config.size_bytes > CONFIG_BYTES_MAX)
+        return error_set(e, LARDER_LIMIT,
+                         "%s: its configuration has %llu bytes, expected at most %lu", c->ask->ref,
+                         (unsigned long long)config.size_bytes, CONFIG_BYTES_MAX);
+    rc = blob_read(c->place.store, &config, &c->found.config, e);
     if (rc == 0 && is_single && is_image_config(image->config.media_type))
         rc = platform_check(c->ask->ref, buf_slice(&c->found.config), &c->ask->platform, e);
     return rc;
