@@ -214,7 +214,7 @@ static size_t utf8_sequence(const unsigned char *p, size_t n, uint32_t *ret_char
 /* What a terminal obeys instead of showing: C0, DEL, C1, line ends and direction changes. */
 static bool is_control(uint32_t c)
 {
-    return c < 0x20 || (c >= 0x7f && c < 0xa0) || c == 0x200e || c == 0x200f ||
+    return c < 0x20 || (c >= 0x7f && c < 0xa0) || c == 0x61c || c == 0x200e || c == 0x200f ||
            (c >= 0x2028 && c <= 0x202e) || (c >= 0x2066 && c <= 0x2069) || c == 0xfeff;
 }
 

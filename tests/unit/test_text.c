@@ -351,7 +351,8 @@ static void terminals_are_safe(void **state __attribute__((unused)))
         {"\xe2\x82", "\\xe2\\x82"},                   /* cut off */
         {"\xe2\x80\xae"
          "x",
-         "\\xe2\\x80\\xaex"}, /* right-to-left override */
+         "\\xe2\\x80\\xaex"},         /* right-to-left override */
+        {"\xd8\x9c.", "\\xd8\\x9c."}, /* Arabic letter mark */
     };
     struct buf out = BUF_INIT(1000);
 
