@@ -12,14 +12,17 @@ int64_t interval_jitter(int64_t ns)
     uint64_t random = 0;
     int64_t tenth = ns / 10;
 
-    if (tenth == 0 || getrandom(&random, sizeof(random), GRND_NONBLOCK) != sizeof(random))
+    /* Nobody sees a tenth of centuries, and there is no time after them to add it. */
+    if (tenth == 0 || ns > INT64_MAX / 2 ||
+        getrandom(&random, sizeof(random), GRND_NONBLOCK) != sizeof(random))
         return ns;
     return ns - tenth + (int64_t)(random % (uint64_t)(2 * tenth));
 }
 
 void interval_wait(int64_t ns)
 {
-    int64_t end = clock_monotonic_ns() + ns;
+    int64_t now = clock_monotonic_ns();
+    int64_t end = ns > INT64_MAX - now ? INT64_MAX : now + ns;
 
     while (cli_caught_signal() == 0) {
         int64_t left = end - clock_monotonic_ns();

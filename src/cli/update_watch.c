@@ -16,6 +16,8 @@
 /* The checks of a round are spread over this part of the interval, and no longer than that. */
 #define SPREAD_PART   20
 #define SPREAD_MAX_NS (600 * NS_PER_S)
+/* One registry that asks for more keeps all others from being asked. */
+#define STAY_AWAY_MAX_NS (24 * 3600 * NS_PER_S)
 /* Of one line about a change; versions are as long as a registry likes. */
 #define LINE_BYTES_MAX (1024 * 1024)
 
@@ -205,6 +207,8 @@ static int check_place(struct watch *watch, struct update_call *call, const char
     rc = larder_update_round_run(call->store, &call->options, &options, &result, e);
     if (rc == 0 && result.retry_after_ns > watch->retry_after_ns)
         watch->retry_after_ns = result.retry_after_ns;
+    if (watch->retry_after_ns > STAY_AWAY_MAX_NS)
+        watch->retry_after_ns = STAY_AWAY_MAX_NS;
     return rc;
 }
 

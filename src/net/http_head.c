@@ -12,7 +12,7 @@
 #include "net/exchange.h"
 
 #define HEAD_MAX_BYTES    (256 * 1024) /* no server needs it; libcurl 7.88 limits only one line */
-#define RETRY_AFTER_MAX_S (366ULL * 24 * 3600) /* keeps the product with NS_PER_S in range */
+#define RETRY_AFTER_MAX_S (366LL * 24 * 3600) /* keeps the product with NS_PER_S in range */
 
 void http_response_done(struct http_response *response)
 {
@@ -134,15 +134,16 @@ static void retry_after(struct http_response *r, struct slice value)
     char date[64];
     int64_t when = 0;
     if (slice_parse_u64(value, &seconds)) {
-        if (seconds > RETRY_AFTER_MAX_S)
-            seconds = RETRY_AFTER_MAX_S;
-        r->retry_after_ns = (int64_t)seconds * NS_PER_S;
+        r->retry_after_ns = seconds < RETRY_AFTER_MAX_S ? (int64_t)seconds * NS_PER_S
+                                                        : RETRY_AFTER_MAX_S * NS_PER_S;
     } else if (value.n < sizeof(date)) {
         memcpy(date, value.p, value.n);
         date[value.n] = '\0';
         int64_t now = clock_realtime_ns();
         if (http_date_parse(date, &when) && when > now)
-            r->retry_after_ns = when - now;
+            r->retry_after_ns = when - now < RETRY_AFTER_MAX_S * NS_PER_S
+                                    ? when - now
+                                    : RETRY_AFTER_MAX_S * NS_PER_S;
     }
 }
 

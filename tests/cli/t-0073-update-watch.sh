@@ -86,6 +86,11 @@ expect_success '429: the registry is left alone for so long, and its other refer
     wait_for 6 requests_are 4 && ended TERM &&
     expect_match "429|limit|busy" err
 '
+expect_success '429: a date in another century is a year at most' '
+    quirks "{\"rules\": [{\"match\": \"manifests/stable\", \"status\": 429,
+        \"headers\": {\"Retry-After\": \"Fri, 31 Dec 2200 23:59:59 GMT\"}}]}" &&
+    expect_status 8 larder update check "$a" 2>err && expect_match "wait for 366d" err && quirks "{}"
+'
 expect_success '429, --once: 7' '
     quirks "{\"rules\": [{\"match\": \"manifests/stable\", \"status\": 429, \"retry_after\": 60}]}" &&
     expect_status 7 larder update watch --once "$a" "$b" >out 2>err && requests_are 1 && quirks "{}"
