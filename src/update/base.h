@@ -107,16 +107,20 @@ DEFINE_CLEANUP(struct base *, base_close)
 /* The two kinds; base_open chooses. */
 int base_store_open(const struct update_ask *ask, struct base **ret, struct larder_error *e);
 int base_ostree_open(const struct update_ask *ask, struct base **ret, struct larder_error *e);
-/* Each image of the repository or sysroot of options that has a record kept with it; platform: the
- * record's, NULL where it tells none. */
+/* Each image of the repository or sysroot of options that has a record kept with it, or with a
+ * deployment of it: then it may come more than once. platform: the record's, NULL where it tells
+ * none. */
 int base_ostree_each(struct larder_store *store, const struct larder_update_options *options,
                      int (*fn)(void *arg, const char *ref, const char *platform), void *arg,
                      struct larder_error *e);
 /* REF of the booted, else the first deployment of a container image; malloc'd. NOENT. */
 int base_ostree_follows(const char *sysroot, char **ret, struct larder_error *e);
 
-/* What the store is called in keys of state directories; malloc'd. */
+/* What the store, or the repository of options, is called in keys of state directories;
+ * malloc'd. */
 int base_store_identity(struct larder_store *store, char **ret, struct larder_error *e);
+int base_ostree_identity(const struct larder_update_options *options, char **ret,
+                         struct larder_error *e);
 
 /*
  * The rules of place and state directory, over the ops (base.c). get: the place's, or the state

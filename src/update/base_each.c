@@ -140,7 +140,8 @@ static int try_name(void *arg, const char *ref)
 /* What damaged records are of; of those that nobody can tell a warning is given. */
 static int name_damaged(struct list *l)
 {
-    int r = l->n_damaged > 0 ? larder_ref_each(l->store, REF_PREFIX, try_name, l, l->e) : 0;
+    int r =
+        l->n_damaged > 0 && l->store ? larder_ref_each(l->store, REF_PREFIX, try_name, l, l->e) : 0;
     for (size_t i = 0; r == 0 && i < l->n_damaged; i++) {
         if (l->damaged[i].file)
             warn(l, record_dir_path(l->dir), l->damaged[i].file, &l->damaged[i].why);
@@ -208,7 +209,31 @@ static int collect_stored(struct list *l)
 
 static int add_image(void *arg, const char *ref, const char *platform)
 {
-    return add(arg, ref, platform, NULL);
+    const struct list *l = arg;
+    const struct larder_update_options none = LARDER_UPDATE_OPTIONS_INIT;
+    struct update_ask ask = {0};
+
+    if (platform)
+        return add(arg, ref, platform, NULL);
+    /* Another record of the same may tell its platform; it is to be given once. */
+    int r = update_ask_read(l->store, ref, l->options ? l->options : &none, &ask, NULL);
+    r = add(arg, ref, r == 0 ? ask.platform_text : NULL, NULL);
+    update_ask_done(&ask);
+    return r;
+}
+
+static int collect_ostree(struct list *l)
+{
+    CLEANUP(record_dir_closep) struct record_dir *state = NULL;
+    CLEANUP_FREE char *identity = NULL;
+
+    int r = base_ostree_each(l->store, l->options, add_image, l, l->e);
+    if (r != 0 || !l->options->state_dir)
+        return r;
+    r = base_ostree_identity(l->options, &identity, l->e);
+    if (r == 0)
+        r = record_dir_open(l->options->state_dir, false, &state, l->e);
+    return r < 0 ? r : add_records(l, state, identity);
 }
 
 static int compare_texts(const char *a, const char *b)
@@ -255,7 +280,7 @@ int base_each_ref(struct larder_store *store, const struct larder_update_options
     struct list l = {.store = store, .options = options, .e = e};
     bool is_ostree = options && (options->ostree_repo || options->sysroot);
 
-    int r = is_ostree ? base_ostree_each(store, options, add_image, &l, e) : collect_stored(&l);
+    int r = is_ostree ? collect_ostree(&l) : collect_stored(&l);
     if (r == 0 && l.n > 0)
         qsort(l.known, l.n, sizeof(*l.known), by_ref);
     for (size_t i = 0; r == 0 && i < l.n; i++) {

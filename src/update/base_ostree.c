@@ -409,6 +409,20 @@ int base_ostree_open(const struct update_ask *ask, struct base **ret, struct lar
     return 0;
 }
 
+int base_ostree_identity(const struct larder_update_options *options, char **ret,
+                         struct larder_error *e)
+{
+    const struct ostree_module *module = NULL;
+    struct ostree_repo *repo = NULL;
+
+    int r = open_repo(options, &module, &repo, e);
+    if (r < 0)
+        return r;
+    *ret = strdup(module->path(repo));
+    module->close(repo);
+    return *ret ? 0 : error_nomem(e);
+}
+
 struct each {
     const struct ostree_module *module;
     struct ostree_repo *repo;
@@ -417,25 +431,44 @@ struct each {
     struct larder_error *e;
 };
 
+static int give_image(struct each *each, const char *name, const char *commit)
+{
+    CLEANUP_FREE char *platform = NULL;
+    int has = base_ostree_record_peek(each->module, each->repo, commit, name, &platform, each->e);
+
+    if (has == -LARDER_NOENT) {
+        error_clear(each->e);
+        return 0;
+    }
+    return has > 0 ? each->fn(each->arg, name, platform) : has;
+}
+
 static int each_image(void *arg, const char *ref, const char *commit)
 {
     struct each *each = arg;
-    CLEANUP_FREE char *platform = NULL;
     struct buf name = BUF_INIT(REF_BYTES_MAX);
-    int has = 0;
 
-    /* One that escaping never gives is of somebody else. */
     int r = ostree_name_unescape(slice_of(ref + strlen(OSTREE_IMAGE_PREFIX)), &name, each->e);
     if (r == 0)
-        has = base_ostree_record_peek(each->module, each->repo, commit, name.p, &platform, each->e);
-    if (r == -LARDER_INVAL || has == -LARDER_NOENT) {
+        r = give_image(each, name.p, commit);
+    else if (r == -LARDER_INVAL) { /* what escaping never gives is of somebody else */
         error_clear(each->e);
-        r = has = 0;
+        r = 0;
     }
-    if (r == 0)
-        r = has < 0 ? has : has > 0 ? each->fn(each->arg, name.p, platform) : 0;
     buf_done(&name);
     return r;
+}
+
+/* Once the next image is staged, the record is with the booted deployment alone. */
+static int each_deployed(void *arg, const struct ostree_deployment_info *info)
+{
+    struct each *each = arg;
+    CLEANUP_FREE char *name = NULL;
+
+    int r = info->image ? ostree_name_image(info->image, &name, NULL) : -LARDER_INVAL;
+    if (r == -LARDER_NOMEM)
+        return error_nomem(each->e);
+    return r < 0 ? 0 : give_image(each, name, info->commit);
 }
 
 int base_ostree_each(struct larder_store *store, const struct larder_update_options *options,
@@ -449,6 +482,8 @@ int base_ostree_each(struct larder_store *store, const struct larder_update_opti
     if (r < 0)
         return r;
     r = each.module->each_ref(each.repo, OSTREE_IMAGE_DIR, each_image, &each, e);
+    if (r == 0)
+        r = each.module->each_deployment(each.repo, each_deployed, &each, e);
     each.module->close(each.repo);
     return r;
 }

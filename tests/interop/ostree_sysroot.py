@@ -113,6 +113,8 @@ def one_system():
                                "booted": (DIGESTS["1"], DIGESTS["2"])})
         equal((shown["state"], found(shown)), ("staged", (DIGESTS["2"], "2")))
         equal("taged already" in inside(LARDER, "update", "show").stdout, True)
+        listed = json.loads(inside(LARDER, "update", "list", "--json").stdout)["updates"]
+        equal([(one["ref"], one["state"]) for one in listed], [(REFERENCE, "staged")])
 
     with case("what is found then is kept with the staged one, and the booted one keeps its own"):
         offer("3")
@@ -147,16 +149,19 @@ def one_system():
         inside(LARDER, "update", "clear", read_only=True)
 
     with case("a state directory keeps it then, as long as the base is the same"):
-        there = os.path.join(interop.work, "state")
-        state = ["--state-dir", there]
+        state = ["--state-dir", os.path.join(interop.work, "state")]
         ended = inside(LARDER, "update", "check", "--json", *state, read_only=True)
         equal((json.loads(ended.stdout)["persisted"], ended.stderr), (True, ""))
         shown = json.loads(inside(LARDER, "update", "show", "--json", *state,
                                   read_only=True).stdout)
         equal((shown["state"], found(shown), shown["record"]),
-              ("available", (DIGESTS["3"], "3"), there))
-        equal(found(json.loads(inside(LARDER, "update", "show", "--json",
-                                      read_only=True).stdout)), None)
+              ("available", (DIGESTS["3"], "3"), "state directory"))
+        listed = json.loads(inside(LARDER, "update", "list", "--json", *state,
+                                   read_only=True).stdout)["updates"]
+        equal([(one["ref"], found(one)) for one in listed], [(REFERENCE, (DIGESTS["3"], "3"))])
+        for verb in ("show", "list"):
+            equal(DIGESTS["3"] in inside(LARDER, "update", verb, "--json", read_only=True).stdout,
+                  False)
         third = imported(repo, "3")
         shown = json.loads(inside(LARDER, "update", "show", "--json", *state,
                                   read_only=True).stdout)

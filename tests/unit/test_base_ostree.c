@@ -11,6 +11,7 @@
 #include "base/mem.h"
 #include "ostree_repo.h"
 #include "update/base_ostree.h"
+#include "update/record_dir.h"
 
 #define REF       "docker://example.org/os:stable"
 #define OTHER_REF "docker://example.org/os:next"
@@ -672,6 +673,57 @@ static void each_image(void **state __attribute__((unused)))
     assert_string_equal(text, "docker://example.org/os:a=? docker://example.org/os:b-stop=? ");
 }
 
+static int collect_ask(void *arg, const struct update_ask *ask)
+{
+    return collect(arg, ask->ref, ask->platform_text);
+}
+
+/* What a check found that could not write the repository at place. */
+static void keep_elsewhere(struct record_dir *state_dir, const char *ref, const char *place)
+{
+    struct update_record record;
+    CLEANUP_FREE char *key = NULL;
+
+    fill_record(&record, &v2, true, OCI_TYPE);
+    record.ref = strdup(ref);
+    record.platform = strdup("linux/amd64");
+    assert_int_equal(record_key(ref, record.platform, place, NULL, &key, &e), 0);
+    assert_int_equal(record_dir_put(state_dir, key, &record, &e), 0);
+    record_done(&record);
+}
+
+static void each_of_both_places(void **state __attribute__((unused)))
+{
+    char path[80], text[500] = "";
+    struct larder_update_options options = LARDER_UPDATE_OPTIONS_INIT;
+    struct record_dir *state_dir = NULL;
+    struct fixture f;
+
+    snprintf(path, sizeof(path), "%s/state", dir);
+    options.ostree_repo = repo_path;
+    options.platform = "linux/amd64";
+    assert_int_equal(record_dir_open(path, true, &state_dir, &e), 0);
+    keep_elsewhere(state_dir, OTHER_REF, repo_path);
+    keep_elsewhere(state_dir, REF, repo_path);
+    keep_elsewhere(state_dir, "docker://example.org/os:elsewhere", "/another/repo");
+    record_dir_close(state_dir);
+    open_base(&f, REF, "linux/amd64", NULL);
+    assert_int_equal(put(&f, &v2, true), 0);
+    close_base(&f);
+    assert_int_equal(base_each_ref(NULL, &options, collect_ask, text, &e), 0);
+    assert_string_equal(text, REF "=linux/amd64 ");
+    options.state_dir = path;
+    text[0] = '\0';
+    assert_int_equal(base_each_ref(NULL, &options, collect_ask, text, &e), 0);
+    assert_string_equal(text, OTHER_REF "=linux/amd64 " REF "=linux/amd64 ");
+
+    /* One that does not tell its platform, and one that does, are of one reference. */
+    write_detached(repo_path, commit, CACHED "manifest-digest", "damaged", NULL);
+    text[0] = '\0';
+    assert_int_equal(base_each_ref(NULL, &options, collect_ask, text, &e), 0);
+    assert_string_equal(text, OTHER_REF "=linux/amd64 " REF "=linux/amd64 ");
+}
+
 static void set_origin(const char *deployment, const char *image)
 {
     run("printf '[origin]\\ncontainer-image-reference=%%s\\n' '%s' >%s/sysroot/ostree/deploy/os/"
@@ -684,6 +736,7 @@ static void deployments(void **state __attribute__((unused)))
 {
     struct fixture f;
     char sysroot[80], repo[100], other[65], layered[65], deployment[100], *ref = NULL;
+    char text[500] = "";
 
     if (getuid() != 0) {
         print_message("# skipped: only root can deploy\n");
@@ -750,6 +803,8 @@ static void deployments(void **state __attribute__((unused)))
     assert_int_equal(put(&f, &v2, true), 0);
     assert_int_equal(get_code(&f), 0);
     close_base(&f);
+    assert_int_equal(base_ostree_each(NULL, &f.options, collect, text, &e), 0);
+    assert_string_equal(text, REF "=linux/amd64 ");
 }
 
 int main(void)
@@ -769,6 +824,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(many_writers, make_repo, remove_repo),
         cmocka_unit_test_setup_teardown(layers, make_repo, remove_repo),
         cmocka_unit_test_setup_teardown(each_image, make_repo, remove_repo),
+        cmocka_unit_test_setup_teardown(each_of_both_places, make_repo, remove_repo),
         cmocka_unit_test_setup_teardown(deployments, make_repo, remove_repo),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

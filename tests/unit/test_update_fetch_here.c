@@ -111,6 +111,14 @@ int base_ostree_each(struct larder_store *store, const struct larder_update_opti
     return 0;
 }
 
+int base_ostree_identity(const struct larder_update_options *options, char **ret,
+                         struct larder_error *e)
+{
+    (void)options;
+    *ret = strdup("/ostree/repo");
+    return *ret ? 0 : error_nomem(e);
+}
+
 int base_ostree_follows(const char *sysroot, char **ret_ref, struct larder_error *e)
 {
     (void)sysroot;
