@@ -378,12 +378,51 @@ def fetched():
                 equal(file.read() == data, True, name)
         sees(repo, V2, "2", 3)
 
+    with case("a layer that went from the repository since is missing, and fetched by the next run"):
+        repo.ostree("refs", "--delete", BLOBS + escape(layers[1]))
+        answer = json.loads(larder("update", "fetch", "--json", "--partial", "--to",
+                                   f"oci:{there}:again", "--ostree-repo", repo.path,
+                                   STABLE).stdout)
+        equal((answer["layers_fetched"], answer["was_there"]), (1, False))
+        pull(repo, f"oci:{there}:again")
+        equal(query(repo, f"oci:{there}:again")["image"]["digest"], V2)
+
     with case("a fetch of all of it is what an empty repository needs"):
-        there = os.path.join(interop.work, "all")
         larder("update", "fetch", "--to", f"oci:{there}:new", "--ostree-repo", repo.path, STABLE)
         empty = Repo("empty")
         pull(empty, f"oci:{there}:new")
         equal(query(empty, f"oci:{there}:new")["image"]["digest"], V2)
+
+
+def repositories():
+    for mode in ("bare", "bare-user-only"):
+        if mode == "bare" and os.geteuid() != 0:
+            skip(f"a repository of mode {mode}", "not root")
+            continue
+        with case(f"a repository of mode {mode}"):
+            repo = Repo(mode, mode=mode)
+            images.tag("stable", V1)
+            pull(repo, STABLE)
+            equal(found(checked(V2, repo)), (V2, "2"))
+            sees(repo, V2, "2", 3)
+
+    with case("of a repository with a parent both read, and write the child alone"):
+        parent = repo_with(V1)
+        commit = parent.resolve(STABLE)
+        checked(V2, parent)
+        child = Repo("child")
+        child.ostree("config", "set", "core.parent", parent.path)
+        for name in parent.ostree("refs").split():
+            path = os.path.join(child.path, "refs/heads", name)
+            os.makedirs(os.path.dirname(path), exist_ok=True)
+            with open(path, "w", encoding="ascii") as file:
+                file.write(parent.ostree("rev-parse", name) + "\n")
+        sees(child, V2, "2", 3)
+        equal(found(told("show", child, STABLE)), (V2, "2"))
+        checked(V3, child)
+        sees(child, V3, "3", 2)
+        sees(parent, V2, "2", 3)
+        equal(os.path.exists(child.commitmeta(commit)), True)
 
 
 def registry_images():
@@ -448,6 +487,7 @@ both_at_once()
 damage()
 lifecycle()
 fetched()
+repositories()
 if kinds():
     registry_images()
 else:
