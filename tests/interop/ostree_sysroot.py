@@ -112,7 +112,7 @@ def one_system():
         equal(by_role(shown), {"image": (DIGESTS["2"], None), "staged": (DIGESTS["2"], None),
                                "booted": (DIGESTS["1"], DIGESTS["2"])})
         equal((shown["state"], found(shown)), ("staged", (DIGESTS["2"], "2")))
-        equal("taged already" in inside(LARDER, "update", "show").stdout, True)
+        equal("Staged already" in inside(LARDER, "update", "show").stdout, True)
         listed = json.loads(inside(LARDER, "update", "list", "--json").stdout)["updates"]
         equal([(one["ref"], one["state"]) for one in listed], [(REFERENCE, "staged")])
 
