@@ -176,7 +176,8 @@ struct larder_update_fetch_options {
 struct larder_update_fetched {
     size_t size;
     struct larder_digest digest;
-    char *location;                         /* of the image now: "store:NAME", "oci:DIR:REF" */
+    char *location;                         /* of the image now: "store:NAME", "oci:DIR[:REF]"; path
+                                               of the ostree repository that has it already */
     bool was_there;                         /* nothing had to be asked or fetched */
     bool is_newer;                          /* or_newer: not what was recorded */
     bool is_partial;                        /* layers were left out */

@@ -155,14 +155,15 @@ static int imports_fill(const struct larder_update_options *options, const char 
     return rc < 0 ? rc : buf_failed(&ret->bootc, e);
 }
 
-/* What to do next where no command of ostree or bootc takes it as it is. */
+/* What to do next where no command of ostree or bootc takes it as it is; nothing where it is in the
+ * repository already. */
 static void advise(struct cli *cli, const char *location)
 {
     if (strncmp(location, "store:", 6) == 0)
         cli_say(cli, false,
                 "ostree and bootc import layouts: `larder copy %s oci:DIR:REF` makes one",
                 location);
-    else
+    else if (strncmp(location, "oci:", 4) == 0)
         cli_say(cli, false,
                 "ostree and bootc read no layout of an image with Docker's types: have them pull "
                 "NAME@DIGEST from the registry");

@@ -66,6 +66,12 @@ expect_success 'an image with Docker'\''s types: no import is promised' '
     larder update fetch --ostree-repo repo --to oci:docker:os "$ref" >out 2>err &&
     expect_no_match "^Import" out && expect_match "Docker" err
 '
+expect_success 'an image that the repository has: there already, and nothing to be done' '
+    os_image "{\"version\": \"1\"}" >/dev/null && larder -q update check --ostree-repo repo "$ref" >out && test ! -s out &&
+    forget_requests && larder update fetch --ostree-repo repo "$ref" >out 2>err && requests_are 0 &&
+    expect_match "^Image: $repo\$" out && expect_match "^Digest: $one\$" out &&
+    echo "larder: is there already, nothing was fetched" >expected && test_cmp expected err
+'
 expect_success 'clear takes what is ours, and nothing else' '
     larder update clear --ostree-repo repo "$ref" && larder --json update show --ostree-repo repo "$ref" >out &&
     json out "d[\"state\"] == \"unknown\"" && larder update clear --ostree-repo repo "$ref" &&
