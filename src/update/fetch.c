@@ -144,6 +144,18 @@ static bool is_base_moved(const struct fetch_call *c)
            strcmp(c->run.to.ref, c->ask.name) == 0;
 }
 
+/* Not when somebody checked or cleared meanwhile: what that check found is no older than ours. */
+static bool is_still_recorded(struct fetch_call *c, const struct base_holder *base)
+{
+    struct update_record found = {0};
+    enum base_record_place place;
+    bool is = base_record_get(c->base, base, &found, &place, NULL) == 0 && found.has_update &&
+              larder_digest_equal(&found.manifest_digest, &c->run.root.digest);
+
+    record_done(&found);
+    return is;
+}
+
 /*
  * The record is consumed: in its place comes that this image was found, so that the next check,
  * which finds REF as it was, is one question. It is a memory only, and fetched is fetched: what
@@ -166,7 +178,8 @@ static void renew_record(struct fetch_call *c)
     c->record.media_type = NULL;
     c->record.base = c->run.root.digest;
     rc = c->base->ops->holders(c->base, &now, &why);
-    if (rc == 0 && now.n > 0 && larder_digest_equal(&now.list[0].digest, &c->run.root.digest))
+    if (rc == 0 && now.n > 0 && larder_digest_equal(&now.list[0].digest, &c->run.root.digest) &&
+        is_still_recorded(c, &now.list[0]))
         rc = base_record_put(c->base, &now.list[0], &c->record, &place, &why);
     if (rc < 0 && o->warning)
         o->warning(o->arg, why.msg);
