@@ -56,7 +56,7 @@ const struct command command_update_check = {
     .group = COMMAND_GROUP_UPDATES,
     .summary = "ask whether there is an update, and keep the answer",
     .about = "Asks what REF points to now and compares it with its base: the image of that name in "
-             "the store, or of an ostree repository. Without a change that is one question. An "
+             "the store, or of an ostree repository. Without a change that is one request. An "
              "image that is another is told in the lines of `bootc upgrade --check` and some more, "
              "and its manifest and configuration are kept; no layer is fetched. With --quiet only "
              "the digest of an update is printed.",

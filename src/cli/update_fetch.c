@@ -235,7 +235,7 @@ static void say(struct cli *cli, const struct larder_update_fetched *fetched)
         snprintf(resumed, sizeof(resumed), ", %s of them earlier",
                  size_format_si(fetched->bytes_resumed, size));
     if (fetched->layers_unpacked)
-        snprintf(unpacked, sizeof(unpacked), ", %llu made from the same in another packing",
+        snprintf(unpacked, sizeof(unpacked), ", %llu made from others of the same diff id",
                  (unsigned long long)fetched->layers_unpacked);
     cli_say(cli, false, "%s %llu layer%s (%s%s), %llu (%s) were here%s%s",
             args.dry_run ? "would fetch" : "fetched", (unsigned long long)fetched->layers_fetched,
@@ -317,9 +317,8 @@ const struct command command_update_fetch = {
              "prints where it is, its digest and, with ostree, the command that imports it. "
              "Layers that the destination or the store has are not fetched again, and an "
              "uncompressed one is unpacked from a compressed one of the same content; an "
-             "interrupted fetch is taken up where it ended. When the registry has it no more that "
-             "is status 6, and "
-             "nothing else is fetched instead.",
+             "interrupted fetch is taken up where it ended. When the registry has the image no more, "
+             "that is status 6, and nothing else is fetched instead.",
     .usage = "[REF]",
     .max_words = 1,
     .words = COMMAND_WORDS_LOCATION,
