@@ -50,6 +50,15 @@ static inline char *output(const char *fmt, ...)
     return text;
 }
 
+/* A system to deploy in. Deployments would be made immutable, and only chattr, which is not on
+ * every machine, could then have them removed. */
+static inline void make_sysroot(const char *path)
+{
+    assert_int_equal(setenv("OSTREE_SYSROOT_DEBUG", "mutable-deployments", 1), 0);
+    run("mkdir %s && ostree admin init-fs %s && ostree admin os-init --sysroot=%s os >/dev/null",
+        path, path, path);
+}
+
 /* A value of the detached metadata, as ostree prints it; "" when there is none. */
 static inline char *detached(const char *repo, const char *commit, const char *key)
 {

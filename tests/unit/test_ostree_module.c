@@ -45,7 +45,7 @@ static int make_repo(void **state __attribute__((unused)))
 
 static int remove_repo(void **state __attribute__((unused)))
 {
-    run("chattr -R -i %s 2>/dev/null; rm -rf %s", dir, dir);
+    run("rm -rf %s", dir);
     return 0;
 }
 
@@ -516,8 +516,7 @@ static void deployments(void **state __attribute__((unused)))
         return;
     }
     snprintf(sysroot, sizeof(sysroot), "%s/sysroot", dir);
-    run("mkdir %s && ostree admin init-fs %s && ostree admin os-init --sysroot=%s os >/dev/null",
-        sysroot, sysroot, sysroot);
+    make_sysroot(sysroot);
     run("t=%s/tree; mkdir -p $t/usr/lib/modules/6.1 $t/usr/etc && "
         "echo kernel >$t/usr/lib/modules/6.1/vmlinuz && echo ID=os >$t/usr/etc/os-release && "
         "ostree --repo=%s/ostree/repo commit -b os/main $t >/dev/null",
