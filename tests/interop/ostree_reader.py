@@ -394,6 +394,23 @@ def fetched():
         equal(query(empty, f"oci:{there}:new")["image"]["digest"], V2)
 
 
+def as_printed():
+    with case("the command that fetch prints imports the image, as it stands"):
+        repo = repo_with(V1)
+        checked(V2, repo)
+        there = os.path.join(interop.work, "with a 'space")
+        printed = larder("update", "fetch", "--partial", "--to", f"oci:{there}:new",
+                         "--ostree-repo", repo.path, STABLE).stdout
+        command, = [line.removeprefix("Import:").strip() for line in printed.splitlines()
+                    if line.startswith("Import:")]
+        # What ostree runs for "ostree container"; a package of ostree-ext's would have it.
+        os.mkdir("bin")
+        os.symlink(ostree_ext.PROGRAM, "bin/ostree-container")
+        path = os.path.abspath("bin") + os.pathsep + os.environ["PATH"]
+        run("sh", "-c", command, env={**os.environ, "PATH": path}, cwd="/")
+        equal(query(repo, f"oci:{there}:new")["image"]["digest"], V2)
+
+
 def repositories():
     for mode in ("bare", "bare-user-only"):
         if mode == "bare" and os.geteuid() != 0:
@@ -487,6 +504,7 @@ both_at_once()
 damage()
 lifecycle()
 fetched()
+as_printed()
 repositories()
 if kinds():
     registry_images()
