@@ -144,16 +144,31 @@ static bool is_base_moved(const struct fetch_call *c)
            strcmp(c->run.to.ref, c->ask.name) == 0;
 }
 
-/* Not when somebody checked or cleared meanwhile: what that check found is no older than ours. */
-static bool is_still_recorded(struct fetch_call *c, const struct base_holder *base)
+/*
+ * In the place of the record that was fetched, and of no other: somebody may have checked or
+ * cleared meanwhile. What such a check found is no older than ours, and as it knew the base that
+ * was then, it is an update of the one that is now.
+ */
+static int replace_record(struct fetch_call *c, const struct base_holder *base,
+                          struct larder_error *e)
 {
+    const struct larder_digest *fetched = &c->run.root.digest;
+    enum base_record_place place = BASE_RECORD_NONE;
     struct update_record found = {0};
-    enum base_record_place place;
-    bool is = base_record_get(c->base, base, &found, &place, NULL) == 0 && found.has_update &&
-              larder_digest_equal(&found.manifest_digest, &c->run.root.digest);
+    int rc = 0;
 
+    if (base_record_get(c->base, base, &found, &place, NULL) < 0)
+        return 0;
+    bool is_ours = found.has_update && larder_digest_equal(&found.manifest_digest, fetched);
+    if (is_ours) {
+        rc = base_record_put(c->base, base, &c->record, &place, e);
+    } else if (found.has_update && found.checked_ns > c->record.checked_ns &&
+               !larder_digest_equal(&found.base, fetched)) {
+        found.base = *fetched;
+        rc = base_record_put(c->base, base, &found, &place, e);
+    }
     record_done(&found);
-    return is;
+    return rc;
 }
 
 /*
@@ -165,7 +180,6 @@ static void renew_record(struct fetch_call *c)
 {
     struct base_holders now = {0};
     struct larder_error why = LARDER_ERROR_INIT;
-    enum base_record_place place;
     const struct larder_observer *o = relay_observer(c->relay);
     int rc;
 
@@ -178,9 +192,8 @@ static void renew_record(struct fetch_call *c)
     c->record.media_type = NULL;
     c->record.base = c->run.root.digest;
     rc = c->base->ops->holders(c->base, &now, &why);
-    if (rc == 0 && now.n > 0 && larder_digest_equal(&now.list[0].digest, &c->run.root.digest) &&
-        is_still_recorded(c, &now.list[0]))
-        rc = base_record_put(c->base, &now.list[0], &c->record, &place, &why);
+    if (rc == 0 && now.n > 0 && larder_digest_equal(&now.list[0].digest, &c->run.root.digest))
+        rc = replace_record(c, &now.list[0], &why);
     if (rc < 0 && o->warning)
         o->warning(o->arg, why.msg);
     base_holders_done(&now);

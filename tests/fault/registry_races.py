@@ -10,12 +10,16 @@ import subprocess
 import sys
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
+from random import Random
 
 import faultlib
 import registry_jobs
+import update_jobs
 from faultlib import LARDER, Scratch, Tap, Wrong
 from publish_faults import Registry, compact, finish, start
 from registry_jobs import layout_images, put_blob, put_manifest, source_of
+from update_jobs import V1, V2, V3
 
 COPIES = 16
 FACTOR = 8 if faultlib.is_sanitized() else 1
@@ -244,7 +248,87 @@ def nobody_listens(scratch, registry):
     return f"{len(commands)} commands"
 
 
-CASES = [one_store, one_layout, one_tag, beside_others, logins, interrupted, nobody_listens]
+def fetch_beside_check(scratch, registry):
+    """What is found while something else is fetched is not lost, and does not change what is."""
+    job = update_jobs.Fetch(update_jobs.Store)
+    repo = "beside-check"
+    with scratch.box() as box:
+        job.prepare(box, registry, repo)
+        V2.push(registry, repo)
+        own = update_jobs.digest_of(V2.layers[1])
+        registry.admin("PUT", "/_control", compact(
+            {"rules": [{"match": f"GET .*{repo}/blobs/{own}", "delay": 1.5 * FACTOR}]}))
+        fetch = start(box, *job.argv(box, registry, repo))
+        end = time.monotonic() + faultlib.SECONDS
+        while not any(own in line for line in registry.lines(repo)) and time.monotonic() < end:
+            V3.push(registry, repo)
+            box.good(*job.call("check", registry, repo))
+            time.sleep(0.05)
+        out, _ = fetch.communicate(timeout=faultlib.SECONDS * FACTOR)
+        registry.admin("PUT", "/_control", b"{}")
+        if fetch.returncode != 0 or V2.digest.encode() not in out:
+            raise Wrong(f"status {fetch.returncode}: {out}")
+        if not job.is_there(box, registry, repo) or job.recorded(box, registry, repo) != "3":
+            raise Wrong(f"{job.recorded(box, registry, repo)} is recorded, expected 3")
+
+
+UPDATE_SECONDS = 5
+# By status: 3 there is nothing to fetch, 7 gc was faster than a copy.
+UPDATES = {"check": (0,), "fetch": (0, 3), "clear": (0,), "show": (0,), "gc": (0,), "copy": (0, 7),
+           "fsck": (0,), "list": (0,), "layout": (0, 3)}
+
+
+def update_commands(registry, repo, ref, random):
+    digest = random.choice((V1, V2, V3)).digest
+    return {"check": ["--json", "update", "check", ref], "fetch": ["update", "fetch", ref],
+            "clear": ["update", "clear", ref], "show": ["--json", "update", "show", ref],
+            "gc": ["gc", "--keep-for", "0"], "list": ["--json", "update", "list"],
+            "copy": ["copy", f"docker://{registry.host}/{repo}@{digest}", f"store:{ref}"],
+            "fsck": ["fsck"],
+            "layout": ["update", "fetch", "--to", f"oci:layout{random.randrange(3)}:a", ref]}
+
+
+def update_storm(box, registry, repo, ref, seed):
+    random = Random(seed)
+    end = time.monotonic() + UPDATE_SECONDS
+    count = 0
+    while time.monotonic() < end:
+        verb = random.choice([*UPDATES, "move"])
+        if verb == "move":
+            registry.put(f"/_manifest/{repo}/1", random.choice((V1, V2, V3)).manifest,
+                         update_jobs.MANIFEST)
+            continue
+        result = box.larder(*update_commands(registry, repo, ref, random)[verb])
+        count += 1
+        if result.status not in UPDATES[verb]:
+            raise Wrong(str(result))
+        if verb == "show":
+            seen = json.loads(result.out)
+            if seen.get("update", {}).get("digest") == seen["current"]["digest"]:
+                raise Wrong(f"an update to what is there: {seen}")
+    return count
+
+
+def updates(scratch, registry):
+    """All commands of updates at once, while the tag and the base move and gc takes all it may."""
+    repo = "updates"
+    with scratch.box() as box:
+        ref = f"{registry.host}/{repo}:1"
+        for image in (V3, V2, V1):
+            image.push(registry, repo)
+        update_jobs.Store.prepare(box, registry, repo)
+        with ThreadPoolExecutor(6) as pool:
+            counts = list(pool.map(
+                lambda seed: update_storm(box, registry, repo, ref, seed), range(6)))
+        box.check_blobs()
+        box.check_repair()
+        box.good("update", "check", ref)
+        box.good("update", "fetch", ref)
+    return f"{sum(counts)} commands"
+
+
+CASES = [one_store, one_layout, one_tag, beside_others, logins, interrupted, nobody_listens,
+         fetch_beside_check, updates]
 
 
 def main():
