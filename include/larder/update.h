@@ -149,7 +149,8 @@ LARDER_API LARDER_MUST_CHECK int larder_update_clear(struct larder_store *store,
                                                      const struct larder_update_options *options,
                                                      bool *ret_had, struct larder_error *e);
 /* Each REF that has a record, sorted, as larder_update_show() gives it (only valid during the
- * call). options->name must be NULL. A non-zero result of fn ends the walk and is returned. */
+ * call). One whose base is damaged has only ref, platform, state CORRUPT and why. options->name
+ * must be NULL. A non-zero result of fn ends the walk and is returned. */
 LARDER_API LARDER_MUST_CHECK int
 larder_update_each(struct larder_store *store, const struct larder_update_options *options,
                    int (*fn)(void *arg, const struct larder_update *update), void *arg,

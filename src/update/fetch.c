@@ -94,6 +94,10 @@ static int find_image(struct fetch_call *c, struct larder_error *e)
     const struct base_holder *base = c->holders.n ? &c->holders.list[0] : NULL;
     rc = base_record_get(c->base, base, &c->record, &place, &why);
     if (rc < 0 && rc != -LARDER_NOENT) {
+        error_context(&why, "%s", c->ask.ref);
+        if (rc == -LARDER_CORRUPT)
+            error_hint(&why, "`larder update check` makes a new record, `larder update clear` "
+                             "forgets this one");
         if (e)
             *e = why;
         return rc;

@@ -119,14 +119,33 @@ struct each {
     struct larder_error *e;
 };
 
+/* One base that is damaged hides no other. */
+static int tell_damaged_base(const struct update_ask *ask, const struct larder_error *why,
+                             struct larder_update *ret, struct larder_error *e)
+{
+    ret->state = LARDER_UPDATE_CORRUPT;
+    ret->ref = strdup(ask->ref);
+    ret->platform = strdup(ask->platform_text);
+    ret->why = strdup(why->msg);
+    return ret->ref && ret->platform && ret->why ? 0 : error_nomem(e);
+}
+
 static int show_each(void *arg, const struct update_ask *ask)
 {
     struct each *each = arg;
     struct larder_update update = {.size = sizeof(update)};
+    struct larder_error why = LARDER_ERROR_INIT;
 
-    int r = show(ask, &update, each->e);
-    if (r < 0)
+    int r = show(ask, &update, &why);
+    if (r == -LARDER_CORRUPT) {
+        r = tell_damaged_base(ask, &why, &update, each->e);
+    } else if (r < 0 && each->e) {
+        *each->e = why;
+    }
+    if (r < 0) {
+        larder_update_done(&update);
         return r;
+    }
     r = each->fn(each->arg, &update);
     larder_update_done(&update);
     return r;

@@ -47,6 +47,18 @@ expect_success '... does not keep gc, du and fsck from their work' '
     larder gc >/dev/null && larder du >/dev/null && larder update clear "$ref" && larder fsck
 '
 
+expect_success 'a damaged base hides no other reference from the list' '
+    larder -q copy "$ref" "store:$registry/os:other" >/dev/null && larder -q update check "$ref" &&
+    os_image "{\"version\": \"9.0\", \"tag\": \"other\"}" >/dev/null &&
+    larder -q update check "$registry/os:other" && base=$LARDER_HOME/blobs/sha256/${one#sha256:} &&
+    chmod u+w "$base" && cp -p "$base" saved && echo x >>"$base" &&
+    expect_status 5 larder update show "$ref" && larder --json update list >out &&
+    json out "sorted(u[\"state\"] for u in d[\"updates\"]) == [\"available\", \"corrupt\"]" &&
+    json out "all(u[\"why\"] for u in d[\"updates\"] if u[\"state\"] == \"corrupt\")" &&
+    larder update list >out && expect_match "corrupt" out && mv saved "$base" &&
+    larder update clear "$ref" && larder update clear "$registry/os:other"
+'
+
 if ! can_read_only; then
     skip_test 'a store that cannot be written' 'no mount namespaces here'
     test_done
