@@ -377,6 +377,22 @@ static int ask_more(struct check *c, struct larder_error *e)
 
 /* ---- keeping it ---- */
 
+/* What can't be told of replaces no record that can. */
+static int check_readable(const struct check *c, struct larder_error *e)
+{
+    const struct update_record *r = &c->found;
+    struct image_view view = {.manifest = NULL};
+    int rc;
+
+    if (!r->has_update || c->is_same)
+        return 0;
+    rc = image_view_read(buf_slice(&r->manifest), r->media_type, buf_slice(&r->config), &view, e);
+    image_view_done(&view);
+    if (rc < 0 && rc != -LARDER_NOMEM && e)
+        error_context(e, "%s", c->ask->ref);
+    return rc;
+}
+
 /* That the base was found again need not be kept where nothing says otherwise. */
 static void tell_not_kept(const struct check *c, const struct larder_error *why)
 {
@@ -460,6 +476,8 @@ int check_run(const struct update_ask *ask, const struct check_context *context,
         rc = look_known(&c, e);
     if (rc == 0)
         rc = ask_more(&c, e);
+    if (rc >= 0)
+        rc = check_readable(&c, e);
     if (rc >= 0)
         rc = keep(&c, e);
     if (rc == 0)

@@ -212,6 +212,28 @@ expect_success 'a manifest or configuration of other bytes is refused, and chang
     expect_status 5 larder update check "$ref" 2>err && quirks "{}" &&
     larder --json update show "$ref" >after && test_cmp before after
 '
+# The tag is an image whose configuration is a list.
+listed_config() {
+    "$python" - "$admin" <<'END'
+import hashlib, json, sys, urllib.request
+kind = "application/vnd.oci.image."
+def put(path, data, media_type):
+    request = urllib.request.Request(sys.argv[1] + path, data, {"Content-Type": media_type}, method="PUT")
+    urllib.request.build_opener(urllib.request.ProxyHandler({})).open(request).read()
+config = b"[1]"
+put("/_blob/os", config, "application/octet-stream")
+put("/_manifest/os/stable", json.dumps({
+    "schemaVersion": 2, "mediaType": kind + "manifest.v1+json", "layers": [],
+    "config": {"mediaType": kind + "config.v1+json", "size": len(config),
+               "digest": "sha256:" + hashlib.sha256(config).hexdigest()}}).encode(),
+    kind + "manifest.v1+json")
+END
+}
+expect_success 'a configuration that is no object is refused, and changes no record' '
+    listed_config && expect_status 2 larder update check "$ref" 2>err &&
+    expect_match "$ref: configuration" err && larder --json update show "$ref" >after &&
+    test_cmp before after && os_image "$v3" >/dev/null
+'
 expect_success 'list: a row a reference, and --json, and --quiet' '
     larder update list >out && expect_match "^REF  *PLATFORM  *STATE  *VERSION  *DIGEST  *CHECKED\$" out &&
     short=$(echo "$two" | cut -c1-19) &&
