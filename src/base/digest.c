@@ -129,6 +129,13 @@ bool larder_digest_equal(const struct larder_digest *a, const struct larder_dige
     return n > 0 && a->alg == b->alg && memcmp(a->bytes, b->bytes, n) == 0;
 }
 
+int digest_compare(const struct larder_digest *a, const struct larder_digest *b)
+{
+    if (a->alg != b->alg)
+        return a->alg < b->alg ? -1 : 1;
+    return memcmp(a->bytes, b->bytes, sizeof(a->bytes));
+}
+
 static uint64_t spread_seed;
 
 static void make_seed(void)

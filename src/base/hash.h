@@ -44,3 +44,5 @@ int hash_of(enum larder_digest_alg alg, const void *data, size_t n, struct larde
  * something up: manifests name what they like, and could fill one bucket.
  */
 uint64_t digest_spread(const struct larder_digest *digest);
+/* An order for sorting and searching: negative, 0, positive. */
+int digest_compare(const struct larder_digest *a, const struct larder_digest *b);

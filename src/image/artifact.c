@@ -103,11 +103,6 @@ static bool is_tar_type(const char *type)
            slice_starts(s, SLICE_LIT(DOCKER_TYPE_LAYER));
 }
 
-static bool is_image_config(const char *type)
-{
-    return !strcmp(type, OCI_TYPE_CONFIG) || !strcmp(type, DOCKER_TYPE_CONFIG);
-}
-
 /* Media types of what people push beside the disk. */
 static bool is_companion_type(const char *type)
 {
@@ -242,7 +237,7 @@ int image_artifact_pick(const struct oci_manifest *manifest, struct image_artifa
         return error_set(e, LARDER_INVAL, "an index, where the manifest of one disk was expected");
     if (has_tart_disk(manifest))
         rc = pick_pieces(manifest, &artifact, e);
-    else if (is_image_config(manifest->config.media_type) && !manifest->artifact_type)
+    else if (media_type_is_config(manifest->config.media_type) && !manifest->artifact_type)
         rc = pick_tar(manifest, &artifact, e);
     else
         rc = pick_file(manifest, &artifact, e);

@@ -38,6 +38,12 @@ bool media_type_is_docker(const char *type)
     return is_one_of(type, list, ARRAY_LEN(list));
 }
 
+bool media_type_is_config(const char *type)
+{
+    static const char *const list[] = {OCI_TYPE_CONFIG, DOCKER_TYPE_CONFIG};
+    return is_one_of(type, list, ARRAY_LEN(list));
+}
+
 bool media_type_is_foreign(const char *type)
 {
     static const char *const list[] = {

@@ -37,6 +37,7 @@ bool media_type_is_index(const char *type);    /* OCI's or Docker's; NULL: false
 bool media_type_is_manifest(const char *type); /* of an image or artifact, OCI's or Docker's */
 bool media_type_is_docker(const char *type);   /* Docker's manifest or list */
 bool media_type_is_schema1(const char *type);
+bool media_type_is_config(const char *type); /* of a container image, OCI's or Docker's */
 /* A layer that is not pushed (Docker's foreign ones, OCI's nondistributable). */
 bool media_type_is_foreign(const char *type);
 /* Without parameters and blanks, "type/subtype" of RFC 6838's characters, its case kept; false when

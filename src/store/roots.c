@@ -8,6 +8,7 @@
 
 #include "base/clock.h"
 #include "base/error.h"
+#include "base/hash.h"
 #include "store/dir/dir.h"
 #include "store/dir/lease.h"
 #include "store/dir/ref.h"
@@ -22,10 +23,7 @@
 
 static int compare(const void *a, const void *b)
 {
-    const struct larder_digest *x = a, *y = b;
-    if (x->alg != y->alg)
-        return x->alg < y->alg ? -1 : 1;
-    return memcmp(x->bytes, y->bytes, sizeof(x->bytes));
+    return digest_compare(a, b);
 }
 
 int digest_set_add(struct digest_set *set, const struct larder_digest *digest,

@@ -14,15 +14,14 @@
 #include "base/text.h"
 #include "oci/reference.h"
 #include "oci/refuse.h"
+#include "store/dir/ref.h"
 #include "update/base.h"
 
 #define DOCKER_PREFIX  "docker://"
 #define STORE_PREFIX   "store:"
 #define PLATFORM_BYTES 256U
 /* A reference at its longest, or a path. */
-#define REF_BYTES_MAX 8192U
-/* The ref behind "store:NAME", as dir_store.c has it. */
-#define STORE_REF_PREFIX "oci/"
+#define TEXT_BYTES_MAX 8192U
 
 static const struct slice transports[] = {
     SLICE_INIT("docker:"),        SLICE_INIT("oci:"),
@@ -105,8 +104,8 @@ static int complete_reference(const struct oci_reference *reference, char **ret_
     bool is_pinned = reference->digest.alg != LARDER_DIGEST_NONE;
     const char *tag = reference->tag ? reference->tag : is_pinned ? NULL : "latest";
     char digest[LARDER_DIGEST_TEXT_BYTES];
-    struct buf ref = BUF_INIT(REF_BYTES_MAX);
-    struct buf name = BUF_INIT(REF_BYTES_MAX);
+    struct buf ref = BUF_INIT(TEXT_BYTES_MAX);
+    struct buf name = BUF_INIT(TEXT_BYTES_MAX);
 
     buf_printf(&name, "%s/%s%s%s", reference->host, reference->name, tag ? ":" : "",
                tag ? tag : "");
@@ -143,8 +142,8 @@ static int complete_path(const struct oci_location *location, char **ret_ref, ch
     bool is_pinned = location->digest.alg != LARDER_DIGEST_NONE;
     CLEANUP_FREE char *path = NULL;
     char digest[LARDER_DIGEST_TEXT_BYTES];
-    struct buf ref = BUF_INIT(REF_BYTES_MAX);
-    struct buf name = BUF_INIT(REF_BYTES_MAX);
+    struct buf ref = BUF_INIT(TEXT_BYTES_MAX);
+    struct buf name = BUF_INIT(TEXT_BYTES_MAX);
 
     int r = whole_path(location->path, &path, e);
     if (r < 0)
@@ -161,7 +160,7 @@ static int complete_path(const struct oci_location *location, char **ret_ref, ch
 
 static int as_written(const char *text, char **ret_ref, struct larder_error *e)
 {
-    struct buf ref = BUF_INIT(REF_BYTES_MAX);
+    struct buf ref = BUF_INIT(TEXT_BYTES_MAX);
     if (!has_transport(slice_of(text)))
         buf_puts(&ref, DOCKER_PREFIX);
     buf_puts(&ref, text);
@@ -218,9 +217,9 @@ static int read_ref(const char *text, struct update_ask *made, struct larder_err
 static int check_name(const char *name, struct larder_error *e)
 {
     struct oci_location location = {.path = NULL};
-    struct buf text = BUF_INIT(REF_BYTES_MAX);
-    struct buf clean = BUF_INIT(4UL * REF_BYTES_MAX);
-    struct buf file = BUF_INIT(4UL * REF_BYTES_MAX);
+    struct buf text = BUF_INIT(TEXT_BYTES_MAX);
+    struct buf clean = BUF_INIT(4UL * TEXT_BYTES_MAX);
+    struct buf file = BUF_INIT(4UL * TEXT_BYTES_MAX);
 
     buf_printf(&text, STORE_PREFIX "%s", name);
     int r = buf_failed(&text, e);
@@ -237,7 +236,7 @@ static int check_name(const char *name, struct larder_error *e)
                        "has control bytes or bad UTF-8");
     if (r == 0) {
         buf_reset(&text);
-        buf_printf(&text, STORE_REF_PREFIX "%s", name);
+        buf_printf(&text, REF_IMAGE_PREFIX "%s", name);
         r = filename_escape(text.p ? text.p : "", &file, e);
         if (r < 0)
             error_context(e, "store:%s", name);

@@ -8,11 +8,9 @@
 
 #include "base/error.h"
 #include "base/hash.h"
+#include "store/dir/ref.h"
 #include "update/base.h"
 #include "update/record_dir.h"
-
-/* Where "store:NAME" is. */
-#define REF_PREFIX "oci/"
 
 struct known {
     char *ref;
@@ -128,7 +126,7 @@ static int try_name(void *arg, const char *ref)
     struct larder_update_options options = l->options ? *l->options : none;
     struct update_ask ask = {0};
 
-    if (update_ask_read(l->store, ref + strlen(REF_PREFIX), &options, &ask, NULL) < 0)
+    if (update_ask_read(l->store, ref + strlen(REF_IMAGE_PREFIX), &options, &ask, NULL) < 0)
         return 0;
     int r = is_damaged(l, &ask);
     if (r > 0)
@@ -140,8 +138,9 @@ static int try_name(void *arg, const char *ref)
 /* What damaged records are of; of those that nobody can tell a warning is given. */
 static int name_damaged(struct list *l)
 {
-    int r =
-        l->n_damaged > 0 && l->store ? larder_ref_each(l->store, REF_PREFIX, try_name, l, l->e) : 0;
+    int r = l->n_damaged > 0 && l->store
+                ? larder_ref_each(l->store, REF_IMAGE_PREFIX, try_name, l, l->e)
+                : 0;
     for (size_t i = 0; r == 0 && i < l->n_damaged; i++) {
         if (l->damaged[i].file)
             warn(l, record_dir_path(l->dir), l->damaged[i].file, &l->damaged[i].why);

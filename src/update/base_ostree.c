@@ -249,17 +249,11 @@ struct twin_search {
     struct larder_error *e;
 };
 
-static int compare_digests(const struct larder_digest *a, const struct larder_digest *b)
-{
-    return a->alg != b->alg ? (a->alg < b->alg ? -1 : 1)
-                            : memcmp(a->bytes, b->bytes, sizeof(a->bytes));
-}
-
 static int compare_diff_ids(const void *a, const void *b)
 {
     const struct image_layer *const *one = a;
     const struct image_layer *const *two = b;
-    return compare_digests(&(*one)->diff_id, &(*two)->diff_id);
+    return digest_compare(&(*one)->diff_id, &(*two)->diff_id);
 }
 
 /* All layers of this content; the same may be needed twice. */

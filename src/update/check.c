@@ -318,11 +318,6 @@ static int choose(struct check *c, struct oci_manifest **ret, bool *ret_is_singl
 
 /* ---- 4: the configuration ---- */
 
-static bool is_image_config(const char *media_type)
-{
-    return strcmp(media_type, OCI_TYPE_CONFIG) == 0 || strcmp(media_type, DOCKER_TYPE_CONFIG) == 0;
-}
-
 static int get_config(struct check *c, const struct oci_manifest *image, bool is_single,
                       struct larder_error *e)
 {
@@ -335,7 +330,7 @@ static int get_config(struct check *c, const struct oci_manifest *image, bool is
                          "%s: its configuration has %llu bytes, expected at most %lu", c->ask->ref,
                          (unsigned long long)config.size_bytes, CONFIG_BYTES_MAX);
     rc = blob_read(c->place.store, &config, &c->found.config, e);
-    if (rc == 0 && is_single && is_image_config(image->config.media_type))
+    if (rc == 0 && is_single && media_type_is_config(image->config.media_type))
         rc = platform_check(c->ask->ref, buf_slice(&c->found.config), &c->ask->platform, e);
     return rc;
 }

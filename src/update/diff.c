@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "base/error.h"
+#include "base/hash.h"
 #include "base/mem.h"
 #include "update/answer.h"
 
@@ -16,18 +17,11 @@ struct place {
     size_t index;
 };
 
-static int compare_digests(const struct larder_digest *a, const struct larder_digest *b)
-{
-    if (a->alg != b->alg)
-        return a->alg < b->alg ? -1 : 1;
-    return memcmp(a->bytes, b->bytes, sizeof(a->bytes));
-}
-
 static int by_digest(const void *a, const void *b)
 {
     const struct place *x = a;
     const struct place *y = b;
-    int c = compare_digests(&x->layer->digest, &y->layer->digest);
+    int c = digest_compare(&x->layer->digest, &y->layer->digest);
     return c != 0 ? c : (x->index > y->index) - (x->index < y->index);
 }
 
@@ -54,7 +48,7 @@ static int sort_layers(const struct image_view *view, struct place **ret, size_t
         list[i] = (struct place){&view->layers[i], i};
     qsort(list, n_layers, sizeof(*list), by_digest);
     for (size_t i = 0; i < n_layers; i++) {
-        if (n == 0 || compare_digests(&list[n - 1].layer->digest, &list[i].layer->digest) != 0)
+        if (n == 0 || digest_compare(&list[n - 1].layer->digest, &list[i].layer->digest) != 0)
             list[n++] = list[i];
     }
     *ret = list;
@@ -65,7 +59,7 @@ static int sort_layers(const struct image_view *view, struct place **ret, size_t
 static int find_digest(const void *key, const void *element)
 {
     const struct place *place = element;
-    return compare_digests(key, &place->layer->digest);
+    return digest_compare(key, &place->layer->digest);
 }
 
 static bool has(const struct place *sorted, size_t n, const struct larder_digest *digest)

@@ -129,11 +129,6 @@ static int read_labels(struct json_span config, struct json_span created, struct
     return r < 0 ? r : read_timestamp(values[2], created, made, e);
 }
 
-static bool is_container_config(const char *type)
-{
-    return strcmp(type, OCI_TYPE_CONFIG) == 0 || strcmp(type, DOCKER_TYPE_CONFIG) == 0;
-}
-
 static void forget_config(struct image_view *view)
 {
     free(view->version);
@@ -183,7 +178,7 @@ int image_view_add_config(struct image_view *view, struct slice config, struct l
     if (r == 0 && !json_span_is_object(all))
         r = error_set(&why, LARDER_INVAL, "not an object");
     /* An artifact's may be anything. */
-    if (r < 0 && r != -LARDER_NOMEM && !is_container_config(view->manifest->config.media_type))
+    if (r < 0 && r != -LARDER_NOMEM && !media_type_is_config(view->manifest->config.media_type))
         return 0;
     if (r < 0) {
         error_context(&why, "configuration");

@@ -17,10 +17,10 @@
 #include "base/text.h"
 #include "net/http.h"
 #include "oci/reference.h"
+#include "store/dir/ref.h"
 #include "update/check.h"
 
-#define STORE_PREFIX "oci/"           /* refs of images in the store */
-#define POLL_NS      (50 * NS_PER_MS) /* how soon a cancel is noticed */
+#define POLL_NS (50 * NS_PER_MS) /* how soon a cancel is noticed */
 /* Questions that a registry counts and one change costs: an index and a manifest. */
 #define LEFT_MIN 2
 
@@ -160,7 +160,7 @@ static int add_named(void *arg, const char *ref_name)
 {
     const struct adding *a = arg;
     struct round *r = a->round;
-    const char *name = ref_name + strlen(STORE_PREFIX);
+    const char *name = ref_name + strlen(REF_IMAGE_PREFIX);
     struct update_ask ask = {0};
     int rc = 0;
 
@@ -225,7 +225,7 @@ static int gather(struct round *r, struct larder_error *e)
     if (rc == 0 && r->asked->is_all)
         rc = base_each_ref(r->store, &r->options, add_recorded, &adding, e);
     if (rc == 0 && r->asked->is_all && !is_ostree)
-        rc = larder_ref_each(r->store, STORE_PREFIX, add_named, &adding, e);
+        rc = larder_ref_each(r->store, REF_IMAGE_PREFIX, add_named, &adding, e);
     if (rc == 0)
         drop_doubles(r);
     return rc;

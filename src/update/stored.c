@@ -15,8 +15,6 @@
 #include "store/layout/index_json.h"
 #include "store/platform_choice.h"
 
-/* Where "store:NAME" is (dir_store.c). */
-#define REF_PREFIX     "oci/"
 #define REF_NAME_BYTES 4096U
 
 /* ---- blobs ---- */
@@ -149,7 +147,7 @@ static int find_root(struct larder_store *store, const char *name, struct store_
     CLEANUP(json_freep) struct json *document = NULL;
     struct buf ref = BUF_INIT(REF_NAME_BYTES);
 
-    buf_printf(&ref, REF_PREFIX "%s", name);
+    buf_printf(&ref, REF_IMAGE_PREFIX "%s", name);
     int r = buf_failed(&ref, e);
     if (r == 0)
         r = ref_read(store, ref.p, &document, e);
@@ -196,17 +194,12 @@ static int choose_member(struct larder_store *store, const char *name,
     return r < 0 ? r : 0;
 }
 
-static bool is_container_config(const char *type)
-{
-    return strcmp(type, OCI_TYPE_CONFIG) == 0 || strcmp(type, DOCKER_TYPE_CONFIG) == 0;
-}
-
 static int read_config(struct larder_store *store, const char *name, struct stored_image *made,
                        struct larder_error *e)
 {
     const struct oci_descriptor *config = &made->view.manifest->config;
 
-    if (config->size_bytes > made->config.max_bytes && !is_container_config(config->media_type))
+    if (config->size_bytes > made->config.max_bytes && !media_type_is_config(config->media_type))
         return 0;
     int r = read_part(store, name, "configuration", &config->digest, &made->config, e);
     if (r == 0) {
@@ -222,7 +215,7 @@ static int check_platform(const char *name, const struct oci_platform *platform,
                           const struct image_view *view, struct larder_error *e)
 {
     if ((!view->platform.os && !view->platform.architecture) ||
-        !is_container_config(view->manifest->config.media_type) ||
+        !media_type_is_config(view->manifest->config.media_type) ||
         oci_platform_matches(&view->platform, platform))
         return 0;
     return error_set(e, LARDER_NOENT, "store:%s: the image is for another platform", name);

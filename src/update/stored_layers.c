@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "base/error.h"
+#include "base/hash.h"
 #include "base/text.h"
 #include "json/span.h"
 #include "store/dir/ref.h"
@@ -17,7 +18,6 @@
 
 /* Manifests read at most: some 0.1 ms each. The likely ones come first. */
 #define IMAGES_MAX 256
-#define REF_PREFIX "oci/"
 
 /* A layer that is looked for. */
 struct wanted {
@@ -36,17 +36,9 @@ struct look {
     struct larder_error *e;
 };
 
-static int compare_digests(const struct larder_digest *a, const struct larder_digest *b)
-{
-    if (a->alg != b->alg)
-        return a->alg < b->alg ? -1 : 1;
-    return memcmp(a->bytes, b->bytes, sizeof(a->bytes));
-}
-
 static int by_diff_id(const void *a, const void *b)
 {
-    return compare_digests(((const struct wanted *)a)->diff_id,
-                           ((const struct wanted *)b)->diff_id);
+    return digest_compare(((const struct wanted *)a)->diff_id, ((const struct wanted *)b)->diff_id);
 }
 
 static bool is_done(const struct look *l)
@@ -63,12 +55,12 @@ static size_t find_wanted(const struct look *l, const struct larder_digest *diff
     size_t high = l->n_wanted;
     while (low < high) {
         size_t middle = low + (high - low) / 2;
-        if (compare_digests(l->wanted[middle].diff_id, diff_id) < 0)
+        if (digest_compare(l->wanted[middle].diff_id, diff_id) < 0)
             low = middle + 1;
         else
             high = middle;
     }
-    if (low < l->n_wanted && compare_digests(l->wanted[low].diff_id, diff_id) == 0)
+    if (low < l->n_wanted && digest_compare(l->wanted[low].diff_id, diff_id) == 0)
         return low;
     return l->n_wanted;
 }
@@ -229,7 +221,7 @@ static int add_name(void *arg, const char *name)
         names->list = bigger;
         names->cap = cap;
     }
-    names->list[names->n] = strdup(name + strlen(REF_PREFIX));
+    names->list[names->n] = strdup(name + strlen(REF_IMAGE_PREFIX));
     return names->list[names->n] ? (names->n++, 0) : error_nomem(names->e);
 }
 
@@ -255,7 +247,7 @@ static int look_at_name(struct look *l, const char *name)
     struct store_descriptor root;
     struct buf ref = BUF_INIT(4096);
 
-    buf_printf(&ref, REF_PREFIX "%s", name);
+    buf_printf(&ref, REF_IMAGE_PREFIX "%s", name);
     int r = buf_failed(&ref, l->e);
     if (r == 0)
         r = ref_read(l->store, ref.p, &document, l->e);
@@ -271,7 +263,7 @@ static int look_at_all(struct look *l, const char *name)
 {
     struct names names = {.e = l->e};
 
-    int r = ref_each(l->store, REF_PREFIX, add_name, &names, l->e);
+    int r = ref_each(l->store, REF_IMAGE_PREFIX, add_name, &names, l->e);
     if (r == -LARDER_NOENT) /* a store without any */
         r = forgive(l->e, r);
     for (int turn = 0; turn <= 2; turn++) {

@@ -433,6 +433,8 @@ static void media_types(void **state __attribute__((unused)))
     assert_true(media_type_is_manifest(DOCKER_TYPE_MANIFEST));
     assert_false(media_type_is_manifest(DOCKER_TYPE_SCHEMA1) || media_type_is_manifest(""));
     assert_true(media_type_is_schema1(DOCKER_TYPE_SCHEMA1_SIGNED));
+    assert_true(media_type_is_config(OCI_TYPE_CONFIG) && media_type_is_config(DOCKER_TYPE_CONFIG));
+    assert_false(media_type_is_config(OCI_TYPE_EMPTY) || media_type_is_config(NULL));
     assert_true(media_type_is_foreign(DOCKER_TYPE_LAYER_FOREIGN_GZIP));
     assert_false(media_type_is_foreign(DOCKER_TYPE_LAYER_GZIP));
 }

@@ -27,7 +27,6 @@
 #include "store/roots.h"
 #include "store/store.h"
 
-#define REF_PREFIX "oci/"
 /* Smaller ones are fetched again rather than gone on with. */
 #define PARTIAL_BYTES_MIN (1024UL * 1024)
 #define BATCH_BLOBS       128
@@ -381,7 +380,7 @@ static int ref_name(const char *ref, struct buf *out, struct larder_error *e)
 {
     if (!ref || !*ref)
         return error_set(e, LARDER_INVAL, "store: expected a name behind it");
-    buf_printf(out, "%s%s", REF_PREFIX, ref);
+    buf_printf(out, "%s%s", REF_IMAGE_PREFIX, ref);
     return buf_failed(out, e);
 }
 
@@ -404,8 +403,8 @@ static int dir_resolve(struct store *s, const char *ref, struct store_descriptor
     if (r == -LARDER_NOENT)
         return error_set(e, LARDER_NOENT, "store:%s: no such image", ref);
     if (r == 0 && !read_descriptor(document, ret))
-        return error_set(e, LARDER_CORRUPT, "%s: ref %s%s has no descriptor", s->name, REF_PREFIX,
-                         ref);
+        return error_set(e, LARDER_CORRUPT, "%s: ref %s%s has no descriptor", s->name,
+                         REF_IMAGE_PREFIX, ref);
     return r;
 }
 
@@ -417,7 +416,7 @@ struct naming {
 static int name_one(void *arg, const char *name)
 {
     const struct naming *naming = arg;
-    return naming->fn(naming->arg, name + strlen(REF_PREFIX));
+    return naming->fn(naming->arg, name + strlen(REF_IMAGE_PREFIX));
 }
 
 static int dir_each_ref(struct store *s, int (*fn)(void *arg, const char *ref), void *arg,
@@ -425,7 +424,7 @@ static int dir_each_ref(struct store *s, int (*fn)(void *arg, const char *ref), 
 {
     struct naming naming = {fn, arg};
     struct dir_store *d = lock_dir(s);
-    return unlock_dir(d, ref_each(d->store, REF_PREFIX, name_one, &naming, e));
+    return unlock_dir(d, ref_each(d->store, REF_IMAGE_PREFIX, name_one, &naming, e));
 }
 
 static int dir_remove_ref(struct store *s, const char *ref, struct larder_error *e)
@@ -623,7 +622,7 @@ static int dir_manifest_remove(struct store *s, const struct larder_digest *dige
     char text[LARDER_DIGEST_TEXT_BYTES];
     struct dir_store *d = lock_dir(s);
     struct collecting c = {.d = d, .only = digest, .e = e};
-    int r = ref_each(d->store, REF_PREFIX, collect_name, &c, e);
+    int r = ref_each(d->store, REF_IMAGE_PREFIX, collect_name, &c, e);
     if (r == 0)
         r = ref_each(d->store, ROOTS_REFERRER_PREFIX, collect_name, &c, e);
     if (r == 0 && c.n == 0)
@@ -666,7 +665,7 @@ static int collect_referrers(struct dir_store *d, const struct larder_digest *su
     struct buf prefix = BUF_INIT(4096), fallback = BUF_INIT(4096);
     struct collecting c = {.d = d, .entries = json_new_array(), .e = e};
     referrer_name(subject, NULL, &prefix);
-    buf_printf(&fallback, "%s%s", REF_PREFIX, oci_referrers_tag(subject, tag));
+    buf_printf(&fallback, "%s%s", REF_IMAGE_PREFIX, oci_referrers_tag(subject, tag));
     int r = c.entries ? buf_failed(&prefix, e) : error_nomem(e);
     if (r == 0)
         r = buf_failed(&fallback, e);

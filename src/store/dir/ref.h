@@ -17,6 +17,8 @@
 #include "store/dir/dir.h"
 
 #define REF_BYTES_MAX (1024 * 1024)
+/* The refs of images: "store:NAME" is the ref "oci/NAME". */
+#define REF_IMAGE_PREFIX "oci/"
 
 /*
  * A ref document from text; CORRUPT when damaged, UNSUPPORTED when newer. name: what it must be
