@@ -57,6 +57,18 @@ cd "$test_work/trash" || exit 99
 
 # larder ARG...: the program under test.
 larder() { "$LARDER" "$@"; }
+# others_larder ARG...: as another user, for root where setpriv is. He may not get at the build (it
+# may be below somebody's home): a copy, where he can.
+others_larder() {
+    test -x "$test_work/others/larder" || {
+        mkdir -p "$test_work/others" && chmod a+rx "$test_work" "$test_work/others" &&
+            cp -L "$LARDER" "$(dirname "$LARDER")"/liblarder.so.0 "$test_work/others/" &&
+            chmod a+rx "$test_work"/others/*
+    }
+    LD_LIBRARY_PATH=$test_work/others setpriv --reuid 65534 --regid 65534 --clear-groups -- \
+        "$test_work/others/larder" "$@"
+}
+can_be_another() { [ "$(id -u)" -eq 0 ] && command -v setpriv >/dev/null; }
 
 # started PID: have it killed when the script ends, however it ends.
 started() { test_pids="$test_pids $1"; }

@@ -2,16 +2,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # Stores that are missing, read-only, foreign, newer or damaged; which store it is.
 . "$(dirname "$0")/lib.sh"
-# Another user may not get at the build (it may be below somebody's home): a copy, where he can.
-others_larder() {
-    test -x "$test_work/others/larder" || {
-        mkdir -p "$test_work/others" && chmod a+rx "$test_work" "$test_work/others" &&
-            cp -L "$LARDER" "$(dirname "$LARDER")"/liblarder.so.0 "$test_work/others/" &&
-            chmod a+rx "$test_work"/others/*
-    }
-    LD_LIBRARY_PATH=$test_work/others setpriv --reuid 65534 --regid 65534 --clear-groups -- \
-        "$test_work/others/larder" "$@"
-}
 
 make_image a.qcow2 1
 ok_failure() { test "$1" -gt 0 && test "$1" -lt 126; }
@@ -31,7 +21,7 @@ expect_success '--store wins over $LARDER_HOME, and that over the configuration'
     (unset LARDER_HOME; "$LARDER" -q --config conf image get ./a.qcow2 >out) && case $(cat out) in "$PWD"/third/*) ;; *) false ;; esac
 '
 expect_success 'without any of them: XDG for a user' '
-    if [ "$(id -u)" -eq 0 ] && command -v setpriv >/dev/null; then
+    if can_be_another; then
         mkdir -p xdg && chmod 777 xdg && chmod a+rx "$test_work" "$test_work/trash" && chmod a+r a.qcow2 &&
         (unset LARDER_HOME; XDG_DATA_HOME=$PWD/xdg HOME=$PWD/xdg others_larder -q image get "$PWD/a.qcow2" >out) &&
         case $(cat out) in "$PWD"/xdg/larder/*) ;; *) false ;; esac
@@ -54,7 +44,7 @@ expect_success 'a store of a newer format: said so, nothing changed' '
 expect_success 'a damaged format file: said so' '
     : >newer/format && { larder --store newer image list 2>err; ok_failure $?; } && expect_match "format" err
 '
-if [ "$(id -u)" -eq 0 ] && command -v setpriv >/dev/null; then
+if can_be_another; then
     as_other() { others_larder "$@"; }
     chmod a+rx "$test_work" "$test_work/trash"
     expect_success 'a store that is another user'"'"'s: what is there is used' '
