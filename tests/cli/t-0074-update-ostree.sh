@@ -9,7 +9,15 @@
 command -v ostree >/dev/null || skip_all 'no ostree'
 ostree --repo=repo init --mode=bare-user
 larder update show --ostree-repo repo oci:nowhere:x >out 2>err
-! grep -q libostree err || skip_all 'built or installed without ostree'
+if grep -q 'built without ostree' err; then
+    expect_success 'built without ostree: what is missing' '
+        expect_status 1 larder update show --ostree-repo repo oci:nowhere:x 2>err &&
+        expect_match "^larder: hint: .*-Dostree=enabled" err &&
+        expect_status 1 larder update show --sysroot . 2>err &&
+        expect_match "built without ostree" err
+    '
+    test_done
+fi
 registry_start
 ref=docker://$registry/os:stable
 repo=$PWD/repo
