@@ -72,7 +72,7 @@ int update_store_open(struct cli *cli, enum update_store need, bool is_ostree,
 
     *ret = NULL;
     if (need == UPDATE_STORE_FILL)
-        return cli_store(cli, LARDER_STORE_CREATE, ret, e);
+        return cli_store(cli, is_ostree ? LARDER_STORE_CREATE : 0, ret, e);
     if (is_ostree) {
         /* Only looked into for layers: without one there are none. */
         if (cli_store(cli, LARDER_STORE_READ_ONLY, ret, &why) < 0)

@@ -46,7 +46,8 @@ enum update_store {
     UPDATE_STORE_READ,
     UPDATE_STORE_CLEAR, /* a record is removed; none where there is no store */
     UPDATE_STORE_KEEP,  /* one is written; read-only where it can't be */
-    UPDATE_STORE_FILL,  /* so is an image */
+    UPDATE_STORE_HOLD,  /* blobs are held; read-only where they can't be */
+    UPDATE_STORE_FILL,  /* an image is put there; without ostree what is recorded is there, too */
 };
 
 /* The parameters of a call of the library; borrows from the arguments and the configuration, and

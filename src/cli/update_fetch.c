@@ -270,7 +270,7 @@ static int fetch(struct cli *cli, const char *ref, struct update_call *call,
         return partial_refused(e);
     rc = update_call_fill(cli, "update fetch", ref, &args.update, &args.remote,
                           args.dry_run ? UPDATE_STORE_READ
-                          : is_layout  ? UPDATE_STORE_KEEP
+                          : is_layout  ? UPDATE_STORE_HOLD
                                        : UPDATE_STORE_FILL,
                           call, e);
     if (rc == 0 && args.partial && !update_is_ostree(&call->options))

@@ -251,8 +251,10 @@ expect_success 'clear, twice: nothing recorded is a success' '
     larder update clear "$registry/never/seen:1" && requests_are 0 &&
     larder -q update list >names && expect_no_match "^$ref\$" names
 '
-expect_success 'without a store: clear succeeds, show is 3, and neither makes one' '
+expect_success 'without a store: clear succeeds, show and fetch are 3, and none makes one' '
     LARDER_HOME=$PWD/none larder update clear "$ref" &&
+    LARDER_HOME=$PWD/none expect_status 3 larder update fetch "$ref" &&
+    LARDER_HOME=$PWD/none expect_status 3 larder update fetch --to oci:new:os "$ref" &&
     LARDER_HOME=$PWD/none expect_status 3 larder update show "$ref" &&
     LARDER_HOME=$PWD/none expect_status 3 larder --json update list >out && json out "d[\"error\"]" &&
     test ! -e none
