@@ -59,7 +59,6 @@ expect_success 'a damaged base hides no other reference from the list' '
     larder update clear "$ref" && larder update clear "$registry/os:other"
 '
 
-
 if can_be_another; then
     chmod a+rx "$test_work" "$test_work/trash"
     expect_success 'a store that is another user'"'"'s: its records are shown, checks answer and keep nothing' '
