@@ -16,6 +16,8 @@
 #include "store/platform_choice.h"
 
 #define REF_NAME_BYTES 4096U
+/* A name that moves while it is read, and gc close behind it: more often is no accident. */
+#define MOVES_MAX 16
 
 /* ---- blobs ---- */
 
@@ -228,11 +230,12 @@ static int read_image(struct larder_store *store, const char *name,
     struct store_descriptor root = {0};
 
     int r = find_root(store, name, &root, e);
-    if (r == 0)
-        r = read_part(store, name, "manifest", &root.digest, &made->manifest, e);
     if (r < 0)
         return r;
     made->root = root.digest;
+    r = read_part(store, name, "manifest", &root.digest, &made->manifest, e);
+    if (r < 0)
+        return r;
     /* The choice would read an image, too; it is only asked where there is one. */
     bool is_image = media_type_is_manifest(root.media_type);
     if (!is_image)
@@ -249,15 +252,36 @@ static int read_image(struct larder_store *store, const char *name,
     return r == 0 && is_image ? check_platform(name, platform, &made->view, e) : r;
 }
 
+/* Nothing is locked: what the name meant may be gone, when it means something else by now. */
+static bool is_moved(struct larder_store *store, const char *name,
+                     const struct larder_digest *before)
+{
+    struct store_descriptor now = {0};
+
+    return find_root(store, name, &now, NULL) == -LARDER_NOENT ||
+           (now.digest.alg != LARDER_DIGEST_NONE && !larder_digest_equal(&now.digest, before));
+}
+
 int stored_image_read(struct larder_store *store, const char *name,
                       const struct oci_platform *platform, struct stored_image *ret,
                       struct larder_error *e)
 {
     struct stored_image made = STORED_IMAGE_INIT;
+    struct larder_error why = LARDER_ERROR_INIT;
 
-    int r = read_image(store, name, platform, &made, e);
+    int r = read_image(store, name, platform, &made, &why);
+    for (unsigned i = 0; i < MOVES_MAX && r == -LARDER_CORRUPT; i++) {
+        struct larder_digest before = made.root;
+        if (!is_moved(store, name, &before))
+            break;
+        stored_image_done(&made);
+        error_clear(&why);
+        r = read_image(store, name, platform, &made, &why);
+    }
     if (r < 0) {
         stored_image_done(&made);
+        if (e)
+            *e = why;
         return r;
     }
     *ret = made;

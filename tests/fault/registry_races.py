@@ -327,8 +327,42 @@ def updates(scratch, registry):
     return f"{sum(counts)} commands"
 
 
+def base_moves(scratch, registry):
+    """The base is read without a lock: one that goes while it is read is no damage."""
+    repo = "moving"
+    with scratch.box() as box:
+        ref = f"{registry.host}/{repo}:1"
+        for image in (V2, V1):
+            image.push(registry, repo)
+        update_jobs.Store.prepare(box, registry, repo)
+        for image in (V1, V2):
+            box.good("copy", f"docker://{registry.host}/{repo}@{image.digest}",
+                     f"oci:layout:{image.digest[7:17]}")
+        end = time.monotonic() + UPDATE_SECONDS
+
+        def show(_):
+            count = 0
+            while time.monotonic() < end:
+                box.good("update", "show", ref)
+                count += 1
+            return count
+
+        def move(_):
+            while time.monotonic() < end:
+                for image in (V1, V2):
+                    box.larder("copy", f"oci:layout:{image.digest[7:17]}", f"store:{ref}")
+                    box.good("gc", "--keep-for", "0")
+
+        with ThreadPoolExecutor(12) as pool:
+            movers = [pool.submit(move, i) for i in range(2)]
+            counts = list(pool.map(show, range(10)))
+            for mover in movers:
+                mover.result()
+    return f"{sum(counts)} looks"
+
+
 CASES = [one_store, one_layout, one_tag, beside_others, logins, interrupted, nobody_listens,
-         fetch_beside_check, updates]
+         fetch_beside_check, updates, base_moves]
 
 
 def main():
