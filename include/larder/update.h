@@ -16,6 +16,9 @@
  * not counted as here), but not for fetch into the store. Objects returned own their strings; give
  * them back with larder_update_done(). Threads: as registry.h.
  *
+ * A booted sysroot whose disk is mounted read-only is written by root in a mount namespace that the
+ * calling thread gets for it, and keeps (unshare(2)), as ostree's own programs do.
+ *
  * Without libostree (a build option) every call with an ostree repository is UNSUPPORTED.
  */
 #include <larder/registry.h>

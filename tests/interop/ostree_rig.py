@@ -308,8 +308,11 @@ class Sysroot:
                     f"mount -o bind,remount,ro '{root}/boot'"]
         return out
 
-    def inside(self, *argv, status=0, read_only=False, **more):
-        """Runs a program in the booted system, whose sysroot is "/"."""
+    def inside(self, *argv, status=0, read_only=False, can_mount=False, **more):
+        """Runs a program in the booted system, whose sysroot is "/". read_only: a disk that can't
+        be mounted writable either, unless it can_mount."""
+        if read_only and not can_mount:
+            argv = ["setpriv", "--bounding-set=-sys_admin", "--inh-caps=-sys_admin", *argv]
         script = os.path.join(interop.work, "inside")
         with open(script, "w", encoding="utf-8") as file:
             file.write("\n".join(["set -e", *self.mounts(read_only),

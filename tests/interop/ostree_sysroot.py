@@ -135,6 +135,17 @@ def one_system():
                                "booted": (DIGESTS["2"], DIGESTS["3"]),
                                "rollback": (DIGESTS["1"], DIGESTS["2"])})
 
+    with case("a disk that is read-only but for who changes it: kept, and read-only it stays"):
+        inside(LARDER, "update", "clear", read_only=True, can_mount=True)
+        equal(repo.cached(second)[0], None)
+        ended = inside("sh", "-c", '"$1" update check --json && ! touch /sysroot/x', "sh", LARDER,
+                       read_only=True, can_mount=True)
+        answer = json.loads(ended.stdout)
+        equal((answer["state"], answer["persisted"], answer["record"]),
+              ("available", True, "repository"))
+        equal(("warning" in ended.stderr, os.path.exists(f"{sysroot.path}/x")), (False, False))
+        equal(repo.cached(second)[0], DIGESTS["3"])
+
     with case("a disk that is read-only: the answer, one warning, nothing kept"):
         inside(LARDER, "update", "clear")
         equal(repo.cached(second)[0], None)

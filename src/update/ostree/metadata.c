@@ -277,6 +277,9 @@ int repo_edit(struct ostree_repo *r, const char *commit, const struct ostree_val
     /* Nothing to do needs no lock, and no right to write. */
     if (are_so_already(dict, values, n))
         return 0;
+    code = sysroot_make_writable(r, e);
+    if (code < 0)
+        return code;
     if (!ostree_repo_is_writable(r->repo, &error))
         return gerror_take(e, error, LARDER_DENIED, "ostree repository %s: can't be written",
                            r->path);

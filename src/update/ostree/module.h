@@ -70,7 +70,9 @@ struct ostree_module {
     /*
      * Sets and removes keys of the detached metadata under the repository's exclusive lock, all at
      * once; other keys stay. 1: written, 0: it was so already, and nothing was written. DENIED when
-     * the repository can't be written, NOENT, NOSPACE, BUSY (locked for too long).
+     * the repository can't be written, NOENT, NOSPACE, BUSY (locked for too long). A booted
+     * sysroot that is mounted read-only is mounted writable for root, in a mount namespace that
+     * this thread (a program without threads: the process) has from then on, as ostree does.
      */
     int (*edit)(struct ostree_repo *repo, const char *commit, const struct ostree_value *values,
                 size_t n, struct larder_error *e);

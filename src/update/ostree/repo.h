@@ -41,6 +41,9 @@ int repo_edit(struct ostree_repo *r, const char *commit, const struct ostree_val
 /* sysroot.c; gives the sysroot's repository, too, each a reference. */
 int sysroot_open(const char *path, struct OstreeSysroot **ret, struct OstreeRepo **ret_repo,
                  struct larder_error *e);
+/* Before a repository of a booted sysroot is written; does what has to be done for it, and nothing
+ * for any other. DENIED. */
+int sysroot_make_writable(struct ostree_repo *r, struct larder_error *e);
 int sysroot_each_deployment(struct ostree_repo *r,
                             int (*fn)(void *arg, const struct ostree_deployment_info *info),
                             void *arg, struct larder_error *e);

@@ -3,7 +3,10 @@
  * A sysroot's deployments. Loading reads files and takes no lock, so it works read-only and without
  * privilege; libostree tells what is booted by comparing devices and inodes with "/".
  */
+#include <errno.h>
+#include <fcntl.h>
 #include <string.h>
+#include <unistd.h>
 
 #include <ostree.h>
 
@@ -26,6 +29,38 @@ int sysroot_open(const char *path, OstreeSysroot **ret, OstreeRepo **ret_repo,
     if (!ostree_sysroot_get_repo(sysroot, ret_repo, NULL, &error))
         return gerror_take(e, error, LARDER_CORRUPT, "ostree sysroot %s: its repository", path);
     *ret = g_steal_pointer(&sysroot);
+    return 0;
+}
+
+/*
+ * A booted system's disk is read-only for all but who changes it: as ostree's own programs, root
+ * gets a mount namespace of its own and mounts it writable there. The repository has to be opened
+ * again for that. Nothing happens for others than root, in other sysroots, and where that is not
+ * allowed: then writing says what is wrong.
+ */
+int sysroot_make_writable(struct ostree_repo *r, struct larder_error *e)
+{
+    GError *error = NULL;
+    gboolean is_locked = FALSE;
+
+    if (!r->sysroot || geteuid() != 0 || !ostree_sysroot_is_booted(r->sysroot) ||
+        faccessat(ostree_repo_get_dfd(r->repo), ".", W_OK, AT_EACCESS) == 0 || errno != EROFS)
+        return 0;
+    g_autoptr(OstreeSysroot) sysroot = ostree_sysroot_new(ostree_sysroot_get_path(r->sysroot));
+    g_autoptr(OstreeRepo) repo = NULL;
+    /* Taking the sysroot's lock is what mounts it, so loading, which opens the repository, comes
+     * after it. The lock itself is not needed: the repository has its own. */
+    if (!ostree_sysroot_initialize_with_mount_namespace(sysroot, NULL, &error) ||
+        !ostree_sysroot_try_lock(sysroot, &is_locked, &error) ||
+        !ostree_sysroot_load(sysroot, NULL, &error))
+        return gerror_take(e, error, LARDER_DENIED, "ostree repository %s: can't be made writable",
+                           r->path);
+    if (is_locked)
+        ostree_sysroot_unlock(sysroot);
+    if (!ostree_sysroot_get_repo(sysroot, &repo, NULL, &error))
+        return gerror_take(e, error, LARDER_IO, "ostree repository %s", r->path);
+    g_set_object(&r->repo, repo);
+    g_set_object(&r->sysroot, sysroot);
     return 0;
 }
 
