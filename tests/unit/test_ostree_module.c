@@ -298,7 +298,7 @@ static void a_file_of_zeros(void **state __attribute__((unused)))
 {
     struct larder_error e = LARDER_ERROR_INIT;
     struct ostree_repo *repo = open_repo(repo_path);
-    struct ostree_value value = {.key = "x"};
+    struct ostree_value values[] = {{.key = "x"}, {.key = "other"}};
     char path[256];
 
     snprintf(path, sizeof(path), "%s", detached_path(repo_path, commit_b));
@@ -306,11 +306,11 @@ static void a_file_of_zeros(void **state __attribute__((unused)))
     assert_int_equal(truncate(path, 0), 0);
     assert_int_equal(truncate(path, 32 << 20), 0);
     alarm(30); /* it took minutes */
-    assert_int_equal(module->metadata(repo, commit_b, true, &value, 1, any_text, NULL, &e),
+    assert_int_equal(module->metadata(repo, commit_b, true, values, 2, any_text, NULL, &e),
                      -LARDER_CORRUPT);
     assert_int_equal(ostree_set(repo, "x", "some text", &e), 1);
     alarm(0);
-    assert_int_equal(module->metadata(repo, commit_b, true, &value, 1, any_text, NULL, &e), 0);
+    assert_int_equal(module->metadata(repo, commit_b, true, values, 2, any_text, NULL, &e), 0);
     assert_string_equal(detached(repo_path, commit_b, "x"), "'some text'");
     module->close(repo);
 }
