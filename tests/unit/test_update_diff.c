@@ -37,7 +37,7 @@ static void make_side(const char *text, struct side *s)
         int letter = tolower(*p);
         s->layers[at].digest.alg = LARDER_DIGEST_SHA256;
         memset(s->layers[at].digest.bytes, letter, 32);
-        s->layers[at].size_bytes = (uint64_t)(letter - 'a' + 1);
+        s->layers[at].size_bytes = (uint64_t)letter - 'a' + 1;
         s->presence[at] = isupper(*p) ? LARDER_UPDATE_NEEDED : LARDER_UPDATE_HERE;
         s->view.n_layers++;
     }

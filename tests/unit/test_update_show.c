@@ -13,7 +13,7 @@ static void tell_layers(const struct larder_update_diff *diff, struct buf *out)
 {
     for (size_t i = 0; i < diff->n_layers; i++) {
         const struct larder_update_layer *l = &diff->layers[i];
-        char letter = 'a';
+        int letter = 'a';
         for (; letter <= 'z'; letter++) {
             char text[16];
             snprintf(text, sizeof(text), "layer %c", letter);
@@ -24,7 +24,7 @@ static void tell_layers(const struct larder_update_diff *diff, struct buf *out)
                 break;
         }
         if (l->presence == LARDER_UPDATE_NEEDED)
-            letter = (char)(letter - 'a' + 'A');
+            letter += 'A' - 'a';
         buf_printf(out, " %c%c%s", "=+-"[l->change], letter,
                    l -> presence == LARDER_UPDATE_HERE_DIFF_ID ? "*" : "");
     }
