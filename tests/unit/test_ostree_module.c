@@ -13,7 +13,7 @@
 #include "update/ostree/module.h"
 
 /* libostree asks for a lock that is taken once a second. */
-#define WRITERS 8
+#define WRITERS 4
 #define ROUNDS  2
 
 static const struct ostree_module *module;
