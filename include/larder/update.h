@@ -125,9 +125,9 @@ LARDER_API void larder_update_done(struct larder_update *update);
  * is the one seen last, it is the only one. No layer is fetched. ref NULL: what the booted (else
  * the first) deployment of options->sysroot follows.
  *
- * An image whose configuration is the base's is not an update (it was only compressed again). UNCHANGED
- * removes a record that is there. A record that can't be written is no failure: is_persisted is
- * false, `why` says why, and one warning is given. A failure changes no record.
+ * An image whose configuration is the base's is not an update (it was only compressed again).
+ * UNCHANGED removes a record that is there. A record that can't be written is no failure:
+ * is_persisted is false, `why` says why, and one warning is given. A failure changes no record.
  *
  * Errors: those of larder_manifest_get(); NOENT (no such tag, no image for the platform), CORRUPT
  * (the base's own manifest is damaged).

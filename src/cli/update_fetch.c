@@ -317,8 +317,8 @@ const struct command command_update_fetch = {
              "prints where it is, its digest and, with ostree, the command that imports it. "
              "Layers that the destination or the store has are not fetched again, and an "
              "uncompressed one is unpacked from a compressed one of the same content; an "
-             "interrupted fetch is taken up where it ended. When the registry has the image no more, "
-             "that is status 6, and nothing else is fetched instead.",
+             "interrupted fetch is taken up where it ended. When the registry has the image no "
+             "more, that is status 6, and nothing else is fetched instead.",
     .usage = "[REF]",
     .max_words = 1,
     .words = COMMAND_WORDS_LOCATION,
