@@ -365,12 +365,11 @@ const struct command command_update_watch = {
     .name = "update watch",
     .group = COMMAND_GROUP_UPDATES,
     .summary = "check many references, again and again",
-    .about =
-        "Checks each REF, at once and then at an interval, and prints a line when there is an "
-        "update, another one, or none any more. Without REF: update.refs of the "
-        "configuration, else what the booted deployment follows. A check that fails is "
-        "warned about when it begins to fail, and does not end the round. A registry that "
-        "limits us is left alone for as long as it says. SIGTERM and SIGINT end it with status 0.",
+    .about = "Checks each REF, at once and then at an interval, and prints a line when there is an "
+             "update, another one, or none any more. Without REF: update.refs of the "
+             "configuration, else what the booted deployment follows. A check that fails is warned "
+             "about when it begins to fail, and does not end the round. A registry that limits us "
+             "is left alone for as long as it says. SIGTERM and SIGINT end it with status 0.",
     .usage = "[REF...]",
     .max_words = COMMAND_ANY_WORDS,
     .words = COMMAND_WORDS_LOCATION,
