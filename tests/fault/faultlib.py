@@ -20,6 +20,9 @@ import time
 
 LARDER = os.environ.get("LARDER", "larder")
 INJECT = os.environ.get("FAULT_INJECT", "inject")
+# What is traced is run with. The leak checker works with ptrace itself, and refuses to when it is
+# traced.
+TRACED = {"ASAN_OPTIONS": os.environ.get("ASAN_OPTIONS", "") + ":detect_leaks=0"}
 HERE = os.path.dirname(os.path.abspath(__file__))
 # A command that runs longer hangs: everything here takes milliseconds. (Sanitizers are slow.)
 SECONDS = 60
@@ -180,9 +183,7 @@ class Box:
     def inject(self, argv, options):
         """Runs under the injector; returns the result and the calls that were counted."""
         report = os.path.join(self.path, "report")
-        # The leak checker works with ptrace itself, and refuses to when it is traced.
-        env = {"ASAN_OPTIONS": os.environ.get("ASAN_OPTIONS", "") + ":detect_leaks=0"}
-        result = self.run([INJECT, "-o", report, *options, LARDER, *argv], argv, env)
+        result = self.run([INJECT, "-o", report, *options, LARDER, *argv], argv, TRACED)
         if result.status == 125:
             raise Wrong(f"inject could not run: {result}")
         with open(report, encoding="utf-8", errors="replace") as file:

@@ -46,7 +46,7 @@ class Job:
         return subprocess.run([faultlib.INJECT, "-o", report, *options, TOOL, self.kind, path,
                                self.verb, *self.new], stdout=subprocess.DEVNULL,
                               stderr=subprocess.PIPE, text=True, timeout=faultlib.SECONDS,
-                              check=False)
+                              env={**os.environ, **faultlib.TRACED}, check=False)
 
     def expected(self):
         """What is there in the end."""

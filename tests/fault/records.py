@@ -106,10 +106,9 @@ def strike(job, n, fault):
     try:
         place, report = job.prepare(top), os.path.join(top, "report")
         options = ["-n", str(n), *fault] if n else []
-        env = {**os.environ,
-               "ASAN_OPTIONS": os.environ.get("ASAN_OPTIONS", "") + ":detect_leaks=0"}
         done = subprocess.run([faultlib.INJECT, "-o", report, *options, TOOL, place,
-                               *job.command()], capture_output=True, text=True, env=env,
+                               *job.command()], capture_output=True, text=True,
+                              env={**os.environ, **faultlib.TRACED},
                               timeout=faultlib.SECONDS, check=False)
         with open(report, encoding="utf-8", errors="replace") as file:
             calls = file.read().splitlines()[:-1]

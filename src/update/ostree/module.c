@@ -50,6 +50,11 @@ int gerror_take(struct larder_error *e, GError *error, enum larder_code otherwis
     return r;
 }
 
+enum larder_code gerror_of_opening(const GError *error)
+{
+    return error && error->domain == G_KEY_FILE_ERROR ? LARDER_CORRUPT : LARDER_IO;
+}
+
 /*
  * libostree makes GFiles, and on a desktop the first of them starts gvfs: a session bus, a socket
  * and threads to read local files. The ostree program says GIO_USE_VFS=local to that; setting a

@@ -14,7 +14,7 @@ int repo_open(const char *path, OstreeRepo **ret, struct larder_error *e)
     OstreeRepo *repo = ostree_repo_open_at(AT_FDCWD, path, NULL, &error);
 
     if (!repo) {
-        int r = gerror_take(e, error, LARDER_CORRUPT, "ostree repository %s", path);
+        int r = gerror_take(e, error, gerror_of_opening(error), "ostree repository %s", path);
         if (r == -LARDER_NOENT)
             error_hint(e, "a repository has a directory \"objects\"; a system's is in "
                           "/ostree/repo");

@@ -23,6 +23,10 @@ struct ostree_repo {
 int gerror_take(struct larder_error *e, struct _GError *error, enum larder_code otherwise,
                 const char *fmt, ...) LARDER_PRINTF(4, 5);
 
+/* What an error of opening means that has no code of its own: GLib gives a failing disk none, so
+ * only a configuration that can't be read is certain to be damage. */
+enum larder_code gerror_of_opening(const struct _GError *error);
+
 /* repo.c */
 int repo_open(const char *path, struct OstreeRepo **ret, struct larder_error *e);
 int repo_resolve(struct ostree_repo *r, const char *ref, char ret_commit[65],

@@ -21,13 +21,14 @@ int sysroot_open(const char *path, OstreeSysroot **ret, OstreeRepo **ret_repo,
     GError *error = NULL;
 
     if (!ostree_sysroot_load(sysroot, NULL, &error)) {
-        int r = gerror_take(e, error, LARDER_CORRUPT, "ostree sysroot %s", path);
+        int r = gerror_take(e, error, gerror_of_opening(error), "ostree sysroot %s", path);
         if (r == -LARDER_NOENT)
             error_hint(e, "a sysroot has a directory \"ostree/repo\"; the running system's is /");
         return r;
     }
     if (!ostree_sysroot_get_repo(sysroot, ret_repo, NULL, &error))
-        return gerror_take(e, error, LARDER_CORRUPT, "ostree sysroot %s: its repository", path);
+        return gerror_take(e, error, gerror_of_opening(error), "ostree sysroot %s: its repository",
+                           path);
     *ret = g_steal_pointer(&sysroot);
     return 0;
 }
