@@ -178,8 +178,8 @@ class UpdateRows:
         self.registry.stop()
         self.row("update fetch, 2 of 68 layers new", "—",
                  f"{wall:.2f} s, {again_requests} requests, {wall / best[0]:.2f} × {best[1]}",
-                 self.table(results) + "; the peers copy into a layout that has the old version, "
-                 "all architectures")
+                 self.table(results) + "; larder hashes the layers that are here, too; the peers copy "
+                 "into a layout that has the old version, all architectures, and believe it")
 
     def fetch_requests(self):
         shutil.rmtree(self.env["LARDER_HOME"])
