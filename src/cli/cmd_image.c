@@ -6,7 +6,7 @@
 #include "base/error.h"
 #include "base/text.h"
 #include "cli/commands.h"
-#include "cli/image.h"
+#include "cli/image/image.h"
 
 const struct command command_image = {
     .name = "image",

@@ -7,7 +7,7 @@
 #include "base/error.h"
 #include "base/text.h"
 #include "cli/commands.h"
-#include "cli/image.h"
+#include "cli/image/image.h"
 #include "cli/interval.h"
 
 static struct {

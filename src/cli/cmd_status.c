@@ -6,7 +6,7 @@
 
 #include "base/text.h"
 #include "cli/commands.h"
-#include "cli/image.h"
+#include "cli/image/image.h"
 
 #define VERDICTS (LARDER_VERDICT_CORRUPT + 1)
 

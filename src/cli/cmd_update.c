@@ -6,7 +6,7 @@
 
 #include "base/error.h"
 #include "cli/commands.h"
-#include "cli/update.h"
+#include "cli/update/update.h"
 
 /* libostree's own sign of a machine that runs a deployment (ostree-prepare-root makes it). */
 #define BOOTED_FILE "/run/ostree-booted"

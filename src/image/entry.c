@@ -13,7 +13,7 @@
 #include "image/service.h"
 #include "image/source.h"
 #include "image/sums.h"
-#include "net/url.h"
+#include "net/http/url.h"
 #include "oci/reference.h"
 #include "store/dir/ref.h"
 

@@ -15,7 +15,7 @@
 #include <larder/image.h>
 
 #include "base/mem.h"
-#include "image/format.h"
+#include "image/format/format.h"
 #include "json/json.h"
 
 #define IMAGE_REF_PREFIX "image/"

@@ -14,12 +14,12 @@
 #include "base/hash.h"
 #include "base/process.h"
 #include "base/text.h"
-#include "image/fetch_registry.h"
-#include "image/probe.h"
+#include "image/registry/fetch_registry.h"
+#include "image/format/probe.h"
 #include "image/service.h"
 #include "image/source.h"
 #include "json/json.h"
-#include "net/transfer.h"
+#include "net/transfer/transfer.h"
 #include "store/dir/blob.h"
 
 /* Left free beside the image: refs, memos, the index, and other people's small files. */

@@ -7,7 +7,7 @@
 #include <sys/stat.h>
 
 #include "image/fetch.h"
-#include "net/transfer.h"
+#include "net/transfer/transfer.h"
 #include "store/dir/blob.h"
 
 struct fetch_run {

@@ -21,7 +21,7 @@
 #include "image/users.h"
 #include "store/dir/blob.h"
 #include "store/dir/ref.h"
-#include "store/condemn.h"
+#include "store/upkeep/condemn.h"
 
 struct get_run {
     struct larder_store *store;

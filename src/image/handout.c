@@ -15,7 +15,7 @@
 #include "base/mem.h"
 #include "base/sparse.h"
 #include "image/overlay_write.h"
-#include "image/probe.h"
+#include "image/format/probe.h"
 #include "image/service.h"
 #include "store/dir/blob.h"
 #include "store/dir/lease.h"

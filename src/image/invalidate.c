@@ -17,7 +17,7 @@
 #include "store/dir/blob.h"
 #include "store/dir/quarantine.h"
 #include "store/dir/ref.h"
-#include "store/maintain.h"
+#include "store/upkeep/maintain.h"
 
 struct invalidate_run {
     struct larder_store *store;

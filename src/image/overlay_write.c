@@ -9,7 +9,7 @@
 #include "base/error.h"
 #include "base/fdio.h"
 #include "base/mem.h"
-#include "image/qcow2.h"
+#include "image/format/qcow2.h"
 
 #define CLUSTER_BITS       16
 #define CLUSTER_BYTES      (1u << CLUSTER_BITS)

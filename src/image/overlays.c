@@ -16,9 +16,9 @@
 #include "base/fdio.h"
 #include "base/mem.h"
 #include "base/text.h"
-#include "image/backing.h"
+#include "image/format/backing.h"
 #include "image/context.h"
-#include "image/qcow2.h"
+#include "image/format/qcow2.h"
 #include "image/users.h"
 #include "store/dir/dir.h"
 

@@ -4,7 +4,7 @@
  * What the image commands share: names from sources, the entry's HTTP client, when upstream is due.
  */
 #include "image/entry.h"
-#include "net/http.h"
+#include "net/http/http.h"
 
 /* Whether upstream should be asked by the entry's own policy (refresh age, known change,
  * negative cache of a contradiction). */

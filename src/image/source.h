@@ -8,7 +8,7 @@
 #include <stdint.h>
 
 #include "image/entry.h"
-#include "net/http.h"
+#include "net/http/http.h"
 
 bool source_is_url(const char *source); /* http(s) */
 /* Whether it names an image in a registry; *ret_reference (may be NULL): what follows "://". */

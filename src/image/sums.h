@@ -10,7 +10,7 @@
 
 #include "base/buf.h"
 #include "image/entry.h"
-#include "net/http.h"
+#include "net/http/http.h"
 
 struct image_published {
     struct digest_set digests; /* empty: the source has no checksum anywhere */

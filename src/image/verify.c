@@ -18,10 +18,10 @@
 #include "image/judge.h"
 #include "image/service.h"
 #include "image/users.h"
-#include "store/condemn.h"
+#include "store/upkeep/condemn.h"
 #include "store/dir/blob.h"
 #include "store/dir/ref.h"
-#include "store/maintain.h"
+#include "store/upkeep/maintain.h"
 
 /* A blob being hashed: the file as it was when hashing began. */
 struct deep_job {

@@ -12,7 +12,7 @@
 #include "base/error.h"
 #include "base/pool.h"
 #include "publish/plan.h"
-#include "store/copy.h"
+#include "store/copy/copy.h"
 
 /* Some registries show a tag late; coreos-assembler waits as long for its images. */
 #define LATE_NS     (600 * NS_PER_S)

@@ -4,7 +4,7 @@
  * From holders and a record to what callers get. show.c uses it for what is kept, check.c for what
  * was just found: both tell the same.
  */
-#include "update/base.h"
+#include "update/base/base.h"
 
 /* Fills state, images, diff, holders, listed and times from what is there now; record NULL: none.
  * place: where the record is. ret is zero before, and larder_update_done() by the caller. */

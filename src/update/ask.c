@@ -15,7 +15,7 @@
 #include "oci/reference.h"
 #include "oci/refuse.h"
 #include "store/dir/ref.h"
-#include "update/base.h"
+#include "update/base/base.h"
 
 #define DOCKER_PREFIX  "docker://"
 #define STORE_PREFIX   "store:"

@@ -24,7 +24,7 @@
 #include "oci/manifest.h"
 #include "store/blob_read.h"
 #include "store/place.h"
-#include "store/platform_choice.h"
+#include "store/copy/platform_choice.h"
 #include "update/answer.h"
 
 /* Configurations are a few KiB; labels of some builds are the largest part of them. */

@@ -4,7 +4,7 @@
  * One check, as check.c does it for larder_update_check() and round.c for many.
  */
 #include "store/registry/registry.h"
-#include "update/base.h"
+#include "update/base/base.h"
 
 /* What the checks of a round have in common; zero: nothing. */
 struct check_context {

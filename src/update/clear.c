@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Forgetting what a check found. */
-#include "update/base.h"
+#include "update/base/base.h"
 
 /* The first failure does not keep the others from being forgotten. */
 static int forget_all(struct base *base, const struct base_holders *holders, bool *ret_had,

@@ -15,7 +15,7 @@
 #include "base/clock.h"
 #include "base/error.h"
 #include "base/text.h"
-#include "net/http.h"
+#include "net/http/http.h"
 #include "oci/reference.h"
 #include "store/dir/ref.h"
 #include "update/check.h"

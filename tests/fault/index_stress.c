@@ -17,7 +17,7 @@
 #include "base/clock.h"
 #include "index/index.h"
 #include "store/dir/dir.h"
-#include "store/index_sync.h"
+#include "store/upkeep/index_sync.h"
 
 #define WRITERS 4
 #define READERS 2

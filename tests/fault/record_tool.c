@@ -24,7 +24,7 @@
 
 #include "base/clock.h"
 #include "base/error.h"
-#include "update/record_dir.h"
+#include "update/record/record_dir.h"
 
 #include "../unit/record_samples.h"
 

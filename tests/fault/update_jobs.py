@@ -81,7 +81,7 @@ class Ostree:
 
     @classmethod
     def prepare(cls, box, registry, repo):
-        # As update/ostree_name.h says.
+        # As update/base/ostree_name.h says.
         host, port = registry.host.split(":")
         name = f"docker_3A__2F__2F_{host.replace('.', '_2E_')}_3A_{port}/{repo}_3A_1"
         cls.ostree(box, "--repo=repo", "init", "--mode=bare-user")

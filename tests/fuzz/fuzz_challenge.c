@@ -8,7 +8,7 @@
 #include "base/buf.h"
 #include "base/slice.h"
 #include "fuzz.h"
-#include "net/challenge.h"
+#include "net/auth/challenge.h"
 
 /* What is handed out goes into URLs, headers and messages. */
 static void is_text(const char *text)

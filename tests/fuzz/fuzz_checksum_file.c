@@ -5,8 +5,8 @@
  */
 #include "base/buf.h"
 #include "fuzz.h"
-#include "image/checksum_file.h"
-#include "image/checksum_name.h"
+#include "image/checksum/checksum_file.h"
+#include "image/checksum/checksum_name.h"
 
 #define NAME_BYTES_MAX 256
 

@@ -3,7 +3,7 @@
  * Input: a small file, probed and judged. Its first and last bytes may overlap, as in real ones.
  */
 #include "fuzz.h"
-#include "image/safety.h"
+#include "image/format/safety.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {

@@ -10,8 +10,8 @@
 #include <unistd.h>
 
 #include "fuzz.h"
-#include "net/http.h"
-#include "net/plain.h"
+#include "net/http/http.h"
+#include "net/http/plain.h"
 
 struct sink {
     char room[777];

@@ -4,9 +4,9 @@
  * what QEMU is told to read must lie in the file.
  */
 #include "fuzz.h"
-#include "image/backing.h"
-#include "image/endian.h"
-#include "image/qcow2.h"
+#include "image/format/backing.h"
+#include "image/format/endian.h"
+#include "image/format/qcow2.h"
 
 static void check_view(struct slice view, struct slice head)
 {

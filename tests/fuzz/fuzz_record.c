@@ -8,7 +8,7 @@
 
 #include "base/hash.h"
 #include "fuzz.h"
-#include "update/record.h"
+#include "update/record/record.h"
 
 static bool same_text(const char *a, const char *b)
 {

@@ -4,7 +4,7 @@
 
 #include "base/buf.h"
 #include "fuzz.h"
-#include "net/challenge.h"
+#include "net/auth/challenge.h"
 
 static void is_header_text(const char *text)
 {

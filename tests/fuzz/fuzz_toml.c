@@ -3,7 +3,7 @@
 #include <string.h>
 
 #include "fuzz.h"
-#include "net/toml.h"
+#include "net/conf/toml.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {

@@ -8,7 +8,7 @@
 
 #include "base/mem.h"
 #include "base/text.h"
-#include "image/checksum_file.h"
+#include "image/checksum/checksum_file.h"
 
 #define TEXT_BYTES_MAX 65536
 

@@ -177,7 +177,7 @@ GOOD = {
     "src/base/hash.c": '#include "base/buf.h"\n#include <openssl/evp.h>\n',
     "src/archive/zlib_stream.c": '#include "base/buf.h"\n#include <zlib.h>\n',
     "src/json/json.h": "#pragma once\n",
-    "src/net/http.c": "#include <curl/curl.h>\n",
+    "src/net/http/http.c": "#include <curl/curl.h>\n",
     "src/store/dir/put.c": '#include "store/dir/put.h"\n#include "base/buf.h"\n',
     "src/store/dir/put.h": "#pragma once\n",
     "src/image/get.c": '#include "store/dir/put.h"\n',

@@ -18,7 +18,7 @@
 
 #include "base/clock.h"
 #include "base/mem.h"
-#include "net/http.h"
+#include "net/http/http.h"
 
 struct sink {
     char *room;

@@ -11,8 +11,8 @@
 #include "base/hash.h"
 #include "base/mem.h"
 #include "ostree_repo.h"
-#include "update/base_ostree.h"
-#include "update/record_dir.h"
+#include "update/base/base_ostree.h"
+#include "update/record/record_dir.h"
 
 #define REF       "docker://example.org/os:stable"
 #define OTHER_REF "docker://example.org/os:next"

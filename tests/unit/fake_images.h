@@ -6,7 +6,7 @@
  */
 #include "fake_store.h"
 
-#include "store/copy.h"
+#include "store/copy/copy.h"
 
 /* Several buffers, and enough for a write past the page cache. */
 #define BIG_BYTES ((size_t)1300 * 1000 + 13)

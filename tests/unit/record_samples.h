@@ -6,7 +6,7 @@
 
 #include "base/hash.h"
 #include "base/text.h"
-#include "update/record.h"
+#include "update/record/record.h"
 
 #define SAMPLE_REF      "docker://example.org/os:stable"
 #define SAMPLE_PLATFORM "linux/amd64"

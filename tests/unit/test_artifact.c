@@ -11,7 +11,7 @@
 #include <cmocka.h>
 
 #include "base/buf.h"
-#include "image/artifact.h"
+#include "image/registry/artifact.h"
 
 #define DIGEST(c)                                                                                 \
     "sha256:" c c c c c c c c c c c c c c c c c c c c c c c c c c c c c c c c c c c c c c c c c c \

@@ -6,9 +6,9 @@
 #include "registry_server.h"
 
 #include "base/clock.h"
-#include "net/auth.h"
-#include "net/auth_token.h"
-#include "net/hostname.h"
+#include "net/auth/auth.h"
+#include "net/auth/auth_token.h"
+#include "net/http/hostname.h"
 
 static struct registry_server server;
 

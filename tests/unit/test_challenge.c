@@ -11,7 +11,7 @@
 #include "base/buf.h"
 #include "base/clock.h"
 #include "base/mem.h"
-#include "net/challenge.h"
+#include "net/auth/challenge.h"
 
 static void show(struct buf *out, const char *name, const char *value)
 {

@@ -11,8 +11,8 @@
 
 #include "base/error.h"
 #include "base/text.h"
-#include "image/checksum_file.h"
-#include "image/checksum_name.h"
+#include "image/checksum/checksum_file.h"
+#include "image/checksum/checksum_name.h"
 
 #define H16     "0123456789abcdef"
 #define G16     "fedcba9876543210"

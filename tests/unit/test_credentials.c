@@ -11,7 +11,7 @@
 #include "base/clock.h"
 #include "base/fdio.h"
 #include "base/mem.h"
-#include "net/credentials.h"
+#include "net/auth/credentials.h"
 #include "scratch.h"
 
 /* Every place that is looked into is below the scratch directory. */

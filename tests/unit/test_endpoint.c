@@ -9,9 +9,9 @@
 
 #include "base/fdio.h"
 #include "base/mem.h"
-#include "net/endpoint.h"
-#include "net/hostname.h"
-#include "net/toml.h"
+#include "net/conf/endpoint.h"
+#include "net/http/hostname.h"
+#include "net/conf/toml.h"
 #include "scratch.h"
 
 static int setup(void **state)

@@ -7,7 +7,7 @@
 
 #include "base/error.h"
 #include "base/mem.h"
-#include "image/format.h"
+#include "image/format/format.h"
 #include "image_samples.h"
 
 #define NOTHING \

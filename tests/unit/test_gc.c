@@ -10,7 +10,7 @@
 #include "store/dir/lease.h"
 #include "store/dir/memo.h"
 #include "store/dir/quarantine.h"
-#include "store/gc.h"
+#include "store/upkeep/gc.h"
 
 struct told {
     unsigned removed, kept;

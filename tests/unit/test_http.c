@@ -5,7 +5,7 @@
 #include <errno.h>
 
 #include "base/clock.h"
-#include "net/http.h"
+#include "net/http/http.h"
 
 static struct server server;
 static struct server secure;

@@ -6,8 +6,8 @@
 #include <sys/mman.h>
 
 #include "base/clock.h"
-#include "net/http.h"
-#include "net/http_pool.h"
+#include "net/http/http.h"
+#include "net/http/http_pool.h"
 
 #define BIG (6UL * 1024 * 1024)
 

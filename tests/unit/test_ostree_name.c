@@ -8,7 +8,7 @@
 #include <cmocka.h>
 
 #include "base/mem.h"
-#include "update/ostree_name.h"
+#include "update/base/ostree_name.h"
 
 /* Pairs that ostree-ext's own tests have, and what its rules give at their edges. */
 static void escaped_and_back(void **state __attribute__((unused)))

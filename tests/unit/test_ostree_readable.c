@@ -11,7 +11,7 @@
 #include <cmocka.h>
 
 #include "base/mem.h"
-#include "update/ostree_readable.h"
+#include "update/base/ostree_readable.h"
 
 #define ROOTFS "\"rootfs\":{\"type\":\"layers\",\"diff_ids\":[]}"
 #define WHOLE  "\"architecture\":\"amd64\",\"os\":\"linux\"," ROOTFS ",\"history\":[]"

@@ -5,7 +5,7 @@
 #include <larder/maintain.h>
 
 #include "image/overlay_write.h"
-#include "image/qcow2.h"
+#include "image/format/qcow2.h"
 #include "store/dir/lease.h"
 
 static int new_file(struct host *h, const char *name)

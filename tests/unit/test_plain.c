@@ -5,7 +5,7 @@
 #include <sys/mman.h>
 
 #include "base/clock.h"
-#include "net/http.h"
+#include "net/http/http.h"
 
 static struct http_client *client_with(struct http_options options)
 {

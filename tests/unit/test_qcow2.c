@@ -7,8 +7,8 @@
 
 #include "base/error.h"
 #include "base/mem.h"
-#include "image/backing.h"
-#include "image/qcow2.h"
+#include "image/format/backing.h"
+#include "image/format/qcow2.h"
 #include "image_samples.h"
 
 static unsigned char image[SAMPLE_BYTES];

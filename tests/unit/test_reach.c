@@ -5,8 +5,8 @@
 #include "layout_fixture.h"
 #include "oci/manifest.h"
 #include "store/dir/blob.h"
-#include "store/gc.h"
-#include "store/reach.h"
+#include "store/upkeep/gc.h"
+#include "store/upkeep/reach.h"
 
 struct told {
     unsigned removed, refs, kept;

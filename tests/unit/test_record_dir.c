@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Directories of records: a store's and one of its own; whoever may not write, and what is planted
  * in a record's place. */
-#include "update/record_dir.h"
+#include "update/record/record_dir.h"
 
 #include "store_fixture.h"
 
@@ -15,7 +15,7 @@
 #include "record_samples.h"
 #include "store/dir/dir.h"
 #include "store/updates.h"
-#include "update/record_file.h"
+#include "update/record/record_file.h"
 
 #define NOBODY 65534
 

@@ -7,7 +7,7 @@
 
 #include "base/error.h"
 #include "base/mem.h"
-#include "image/safety.h"
+#include "image/format/safety.h"
 #include "image_samples.h"
 
 static unsigned char image[SAMPLE_BYTES];

@@ -3,11 +3,11 @@
 #include "upkeep.h"
 
 #include "base/error.h"
-#include "store/condemn.h"
+#include "store/upkeep/condemn.h"
 #include "store/dir/blob.h"
 #include "store/dir/memo.h"
 #include "store/dir/quarantine.h"
-#include "store/rehash.h"
+#include "store/upkeep/rehash.h"
 
 struct told {
     unsigned good, bad, other;

@@ -2,7 +2,7 @@
 #include "gpg_samples.h"
 
 #include "base/mem.h"
-#include "image/signature.h"
+#include "image/checksum/signature.h"
 
 #define SUMS "aaaa  x.img\n- dashed\nbbbb  y.img\n"
 

@@ -14,7 +14,7 @@
 
 #include <cmocka.h>
 
-#include "net/http.h"
+#include "net/http/http.h"
 
 static char dir[] = "/tmp/larder-tls-XXXXXX";
 

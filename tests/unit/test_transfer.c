@@ -9,7 +9,7 @@
 
 #include "base/clock.h"
 #include "base/hash.h"
-#include "net/transfer.h"
+#include "net/transfer/transfer.h"
 
 #define IMAGE_BYTES (5 * 1024 * 1024 + 1234)
 #define SHA256      LARDER_DIGEST_SHA256

@@ -5,7 +5,7 @@
 #include <larder/maintain.h>
 
 #include "base/clock.h"
-#include "update/base.h"
+#include "update/base/base.h"
 
 /* ---- a repository that has some layers, and a record as ostree-ext writes it ---- */
 

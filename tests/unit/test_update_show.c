@@ -5,7 +5,7 @@
 #include "store_fixture.h"
 
 #include "update/answer.h"
-#include "update/stored.h"
+#include "update/fetch/stored.h"
 #include "update_fixture.h"
 
 /* Letters of layers: '=' kept, '+' added, '-' removed; upper case: needed; '*': by its content. */

@@ -8,8 +8,8 @@
 
 #include <cmocka.h>
 
-#include "net/http.h"
-#include "net/url.h"
+#include "net/http/http.h"
+#include "net/http/url.h"
 
 static void test_check(void **state)
 {

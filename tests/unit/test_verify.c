@@ -2,7 +2,7 @@
 #include "base/error.h"
 #include "store/dir/blob.h"
 #include "store/dir/quarantine.h"
-#include "store/maintain.h"
+#include "store/upkeep/maintain.h"
 #include "store_fixture.h"
 
 #define ABC_HEX "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"

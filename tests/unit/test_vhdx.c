@@ -11,7 +11,7 @@
 
 #include "base/error.h"
 #include "base/mem.h"
-#include "image/vhdx.h"
+#include "image/format/vhdx.h"
 
 #define KIB           1024
 #define REGION_TABLE  (192 * KIB)

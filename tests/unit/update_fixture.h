@@ -9,8 +9,8 @@
 #include "base/error.h"
 #include "base/mem.h"
 #include "oci/media_type.h"
-#include "update/base.h"
-#include "update/record_dir.h"
+#include "update/base/base.h"
+#include "update/record/record_dir.h"
 
 struct made_image {
     char manifest[16384];

@@ -22,8 +22,8 @@
 
 #include "base/clock.h"
 #include "store/dir/dir.h"
-#include "store/index_sync.h"
-#include "store/maintain.h"
+#include "store/upkeep/index_sync.h"
+#include "store/upkeep/maintain.h"
 
 #define DAY_NS (24LL * 3600 * NS_PER_S)
 

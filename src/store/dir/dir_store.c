@@ -24,7 +24,7 @@
 #include "store/dir/blob.h"
 #include "store/dir/ref.h"
 #include "store/layout/referrers.h"
-#include "store/roots.h"
+#include "store/upkeep/roots.h"
 #include "store/store.h"
 
 /* Smaller ones are fetched again rather than gone on with. */

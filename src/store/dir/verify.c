@@ -7,7 +7,7 @@
 #include "base/error.h"
 #include "store/dir/blob.h"
 #include "store/dir/quarantine.h"
-#include "store/maintain.h"
+#include "store/upkeep/maintain.h"
 
 /* A link or a directory in a blob's place: not ours, so nobody was given it and needs the path. */
 static int put_stranger_away(struct larder_store *store, const struct larder_digest *digest,

@@ -6,7 +6,7 @@
 
 #include "base/error.h"
 #include "oci/manifest.h"
-#include "store/roots.h"
+#include "store/upkeep/roots.h"
 
 #define REF_NAME        "org.opencontainers.image.ref.name"
 #define CONTAINERD_NAME "io.containerd.image.name"

@@ -12,7 +12,7 @@
 #include "base/error.h"
 #include "base/fdio.h"
 #include "base/process.h"
-#include "store/index_sync.h"
+#include "store/upkeep/index_sync.h"
 #include "store/layout/private.h"
 
 /* Space for a blob from this size on is reserved, so that a full disk is found before the work. */

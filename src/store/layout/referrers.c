@@ -9,7 +9,7 @@
 #include "base/hash.h"
 #include "oci/reference.h"
 #include "oci/manifest.h"
-#include "store/roots.h"
+#include "store/upkeep/roots.h"
 
 int manifest_read_extent(const char *where, const struct store_descriptor *manifest,
                          const struct store_extent *extent, struct buf *out, struct larder_error *e)

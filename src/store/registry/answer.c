@@ -6,8 +6,8 @@
 
 #include "base/error.h"
 #include "base/text.h"
-#include "net/challenge.h"
-#include "net/url.h"
+#include "net/auth/challenge.h"
+#include "net/http/url.h"
 #include "store/registry/location.h"
 #include "store/registry/session.h"
 

@@ -5,7 +5,7 @@
 
 #include "base/error.h"
 #include "base/mem.h"
-#include "net/credentials.h"
+#include "net/auth/credentials.h"
 #include "store/registry/registry.h"
 
 static int check_options(const struct larder_registry_options *options, struct larder_error *e)

@@ -7,8 +7,8 @@
 #include <string.h>
 
 #include "base/error.h"
-#include "net/challenge.h"
-#include "net/url.h"
+#include "net/auth/challenge.h"
+#include "net/http/url.h"
 #include "oci/manifest.h"
 #include "oci/write.h"
 #include "store/registry/location.h"

@@ -10,7 +10,7 @@
  */
 #include <larder/registry.h>
 
-#include "net/http.h"
+#include "net/http/http.h"
 #include "store/store.h"
 
 /* Tokens and open connections, for handles opened one after the other with the same options. */

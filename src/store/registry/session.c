@@ -15,7 +15,7 @@
 #include "base/clock.h"
 #include "base/error.h"
 #include "base/text.h"
-#include "net/url.h"
+#include "net/http/url.h"
 
 #define MIRROR_RETRIES 1 /* there is somebody else to ask */
 #define HOLD_MAX_NS    (120 * NS_PER_S)

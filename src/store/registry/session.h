@@ -14,11 +14,11 @@
 #include <pthread.h>
 #include <stdatomic.h>
 
-#include "net/auth.h"
-#include "net/endpoint.h"
-#include "net/http.h"
-#include "net/http_pool.h"
-#include "net/retry.h"
+#include "net/auth/auth.h"
+#include "net/conf/endpoint.h"
+#include "net/http/http.h"
+#include "net/http/http_pool.h"
+#include "net/http/retry.h"
 #include "store/registry/registry.h"
 
 /* Error bodies hold a sentence; a proxy's page is cut. */

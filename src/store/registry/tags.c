@@ -10,8 +10,8 @@
 
 #include "base/error.h"
 #include "json/json.h"
-#include "net/challenge.h"
-#include "net/url.h"
+#include "net/auth/challenge.h"
+#include "net/http/url.h"
 #include "oci/reference.h"
 #include "store/registry/location.h"
 #include "store/registry/session.h"

@@ -12,7 +12,7 @@
 #include <string.h>
 
 #include "base/error.h"
-#include "net/challenge.h"
+#include "net/auth/challenge.h"
 #include "store/registry/location.h"
 #include "store/registry/upload.h"
 
