@@ -9,6 +9,8 @@ import json
 import os
 import subprocess
 import sys
+import threading
+import time
 import traceback
 import urllib.parse
 
@@ -230,6 +232,46 @@ def download_quirks(r):
     except (ConnectionError, http.client.IncompleteRead):
         pass
     equal(r.ask("GET", where, None, {"Range": "bytes=2-3"})[2], data + b"xx")
+
+
+def begin(*arguments):
+    """ask() in a thread; its answer is in the list, once there is one."""
+    answers = []
+    thread = threading.Thread(target=lambda: answers.append(arguments[0].ask(*arguments[1:])[0]))
+    thread.start()
+    return thread, answers
+
+
+def wait_until(r, **counts):
+    """Until so many are held, or busy."""
+    for _ in range(6000):
+        waiting = r.ctl("GET", "/_waiting")
+        if all(len(waiting[name]) == count for name, count in counts.items()):
+            return waiting
+        time.sleep(0.01)
+    raise AssertionError("%s, expected %s" % (waiting, counts))
+
+
+@test
+def waiting(r):
+    blob, place = b"x", "/v2/a/b/blobs/uploads/?digest=" + digest(b"x")
+    r.quirks(rules=[{"match": "^POST", "hold": True, "times": 1}])
+    thread, answers = begin(r, "POST", place, blob)
+    equal(wait_until(r, held=1), {"held": ["POST " + place], "busy": ["POST " + place]})
+    equal((answers, r.ctl("GET", "/_content")), ([], {}))
+    equal(r.ask("HEAD", "/v2/a/b/blobs/" + digest(blob))[0], 404)
+    r.ctl("DELETE", "/_waiting")
+    thread.join()
+    equal((answers, wait_until(r, held=0, busy=0)), ([201], {"held": [], "busy": []}))
+    r.quirks(rules=[{"match": "^POST", "gather": 2, "times": 2}])
+    first = begin(r, "POST", place, blob)
+    wait_until(r, busy=1)
+    equal((first[1], r.ctl("GET", "/_content")), ([], {}))
+    other = begin(r, "POST", place, blob)
+    first[0].join()
+    other[0].join()
+    equal((first[1], other[1]), ([201], [201]))
+    equal(r.ask("POST", place, blob)[0], 201)  # a third does not wait
 
 
 @test

@@ -32,6 +32,9 @@ ADMIN
     GET  /_blob/NAME/DIGEST, /_manifest/NAME/REFERENCE   the bytes
     DELETE /_blob/NAME/DIGEST, /_manifest/NAME/REFERENCE
     DELETE /_content forgets everything that was pushed
+    GET  /_waiting   {"held": [...], "busy": [...]}: "METHOD TARGET" of the requests that a rule
+                     holds, and of all that are not answered yet
+    DELETE /_waiting lets those go that are held (as PUT and POST /_control do)
     GET  /_log       the log; DELETE /_log empties it (so does truncating the file)
 
 LOG: a line a request, written before its answer is sent:
@@ -110,6 +113,9 @@ listeners alike.
                         seconds or "date+SECONDS"); text alone: 200 with it
     after: true         the request is done first, then that is answered (stored, but 500)
     delay: S            waits before answering
+    hold: true          waits, before it is done, until DELETE /_waiting
+    gather: N           such requests wait until N have come, and for their answers until all N of
+                        them are done
     drop: true          closes without an answer;  raw: "..."  sends that and closes
     cut_request: N      RST after N bytes of the request's body; keep: true  an upload keeps them
     cut: N, close: N    RST / proper close after N bytes of the answer's body
@@ -141,6 +147,7 @@ from content import Content, make_image  # noqa: E402
 from distribution import Distribution, Reply, Request, refuse  # noqa: E402
 from settings import Settings  # noqa: E402
 from tokens import Tokens  # noqa: E402
+from waiting import Waiting  # noqa: E402
 
 PIECE = 1 << 18
 PR_SET_PDEATHSIG = 1
@@ -160,6 +167,7 @@ class State:
         self.content = Content()
         self.tokens = Tokens(self.settings)
         self.distribution = Distribution(self.settings, self.content, self.tokens)
+        self.waiting = Waiting()
         self.lock = threading.Lock()
         self.connections = 0
         self.log_file = open(args.log, "ab", buffering=0) if args.log else None
@@ -302,6 +310,10 @@ class Handler(socketserver.StreamRequestHandler):
             self.read_body(request)
             self.send(request, self.server.state.admin.answer(request), {})
             return request.headers.get("connection", "").lower() != "close"
+        with self.server.state.waiting.at_work(request.method + " " + request.target):
+            return self.serve(request)
+
+    def serve(self, request):
         state = self.server.state
         rule = state.settings.rule(request.method + " " + request.target)
         if "cut_request" in rule:
@@ -318,6 +330,10 @@ class Handler(socketserver.StreamRequestHandler):
                 return False
         self.read_body(request)
         time.sleep(state.settings["delay"] + rule.get("delay", 0))
+        if rule.get("hold"):
+            state.waiting.hold(request.method + " " + request.target)
+        if "gather" in rule:
+            state.waiting.meet(("come", rule["match"]), rule["gather"])
         if rule.get("drop") or "raw" in rule:
             self.log(request, 0, len(rule.get("raw", "")))
             self.request.sendall(rule.get("raw", "").encode("latin-1"))
@@ -326,6 +342,8 @@ class Handler(socketserver.StreamRequestHandler):
             reply = self.scripted(rule)
         else:
             reply = self.dispatch(request)
+            if "gather" in rule:
+                state.waiting.meet(("done", rule["match"]), rule["gather"])
             if rule.get("after"):
                 reply = self.scripted(rule)
         self.adorn(reply, rule)
@@ -465,10 +483,21 @@ class Admin:
     def put_control(self, _, request):
         self.state.settings.change(json.loads(request.body), False)
         self.state.tokens.reset()
+        self.state.waiting.release()
         return b""
 
     def post_control(self, _, request):
         self.state.settings.change(json.loads(request.body), True)
+        self.state.waiting.release()
+        return b""
+
+    def get_waiting(self, _rest, _request):
+        waiting = self.state.waiting
+        with waiting.changed:
+            return {"held": list(waiting.held), "busy": list(waiting.busy)}
+
+    def delete_waiting(self, _rest, _request):
+        self.state.waiting.release()
         return b""
 
     def get_control(self, _rest, _request):

@@ -74,6 +74,7 @@ RULE_KEYS = {
     "match", "times", "skip", "after", "delay", "status", "text", "headers", "retry_after", "raw",
     "drop", "cut", "close", "stall_after", "stall", "cut_request", "keep", "no_range",
     "range_shift", "content_range", "corrupt", "extra", "short", "chunked", "gzip",
+    "hold", "gather",
 }  # fmt: skip
 
 
