@@ -258,6 +258,29 @@ static void test_tls(void **state)
     assert_int_equal(f->store->ops->requests(f->store), before + 1);
 }
 
+/* Where both schemes are tried, what fails is told of the one that is spoken there. */
+static void test_tls_wants_credentials(void **state)
+{
+    struct fixture *f = *state;
+    fixture_set(f, "{}");
+    f->options.tls_verify = -1;
+    registry_server_set(&tls, "{\"auth\": \"basic\"}");
+    RC(f, resolve_tls(f, "127.0.0.1"), -LARDER_AUTH);
+    assert_non_null(strstr(f->e.msg, "credentials needed"));
+    f->options.is_anonymous = false;
+    f->options.user = "user";
+    f->options.password = "wrong";
+    RC(f, resolve_tls(f, "127.0.0.1"), -LARDER_AUTH);
+    assert_non_null(strstr(f->e.msg, "refused the credentials"));
+    f->options.tls_verify = 0;
+    registry_server_set(&tls, "{\"auth\": \"basic\"}");
+    RC(f, resolve_tls(f, "127.0.0.1"), -LARDER_AUTH);
+    assert_int_equal(registry_server_count(&tls, "HEAD"), 2);
+    f->options.password = "secret";
+    registry_server_image(&tls, "{\"repo\": \"a/b\"}");
+    RC(f, resolve_tls(f, "127.0.0.1"), 0);
+}
+
 /* A proxy ends TLS and the registry behind it says http: it stays https. */
 static void test_location_says_http(void **state)
 {
@@ -437,7 +460,7 @@ int main(void)
         cmocka_unit_test(test_insecure),    cmocka_unit_test(test_location_says_http),
         cmocka_unit_test(test_mirror),      cmocka_unit_test(test_mirror_is_away),
         cmocka_unit_test(test_mirror_lies), cmocka_unit_test(test_mirror_is_not_written),
-        cmocka_unit_test(test_conf),
+        cmocka_unit_test(test_conf),        cmocka_unit_test(test_tls_wants_credentials),
     };
     if (!registry_server_is_possible())
         return 0;

@@ -281,13 +281,16 @@ static bool is_nobody_there(const struct call *c, const struct larder_error *e)
     return has_port && (e->sys_errno == ECONNREFUSED || e->sys_errno == ENXIO);
 }
 
-/* Whether the other scheme might get an answer: nothing that speaks this one was there. */
+/*
+ * Whether the other scheme might get an answer: nothing that speaks this one was there. Whoever
+ * asked for credentials speaks it, even when there are none.
+ */
 static bool is_wrong_scheme(int rc, const struct call *c, enum scheme scheme,
                             const struct larder_error *e)
 {
     if (rc < 0)
-        return (rc == -LARDER_UNREACHABLE && !is_nobody_there(c, e)) || rc == -LARDER_PROTO ||
-               rc == -LARDER_AUTH;
+        return c->response.status == 0 && ((rc == -LARDER_UNREACHABLE && !is_nobody_there(c, e)) ||
+                                           rc == -LARDER_PROTO || rc == -LARDER_AUTH);
     /* What TLS servers say to plain text: a 400 that is none of the registry's. */
     return scheme == SCHEME_HTTP && c->response.status == 400 && !call_says(c, "\"errors\"");
 }
@@ -297,6 +300,7 @@ static int find_scheme(struct registry *r, struct call *c, struct larder_error *
     enum scheme first = is_loopback(c->peer->endpoint->base) ? SCHEME_HTTP : SCHEME_HTTPS;
     enum scheme second = first == SCHEME_HTTP ? SCHEME_HTTPS : SCHEME_HTTP;
     struct larder_error failure = LARDER_ERROR_INIT;
+    struct larder_error other = LARDER_ERROR_INIT;
     int rc = attempt(r, c, first, &failure);
     if (!is_wrong_scheme(rc, c, first, &failure)) {
         if (rc == 0)
@@ -306,13 +310,20 @@ static int find_scheme(struct registry *r, struct call *c, struct larder_error *
         return rc;
     }
     if (rc == 0)
-        rc = call_refused(r, c, &failure);
-    int second_rc = c->rewind ? c->rewind(c->rewind_arg, e) : 0;
+        rc = error_set(&failure, LARDER_PROTO, "%s: unexpected answer (status %d)", c->asked_url,
+                       c->response.status);
+    int second_rc = c->rewind ? c->rewind(c->rewind_arg, &other) : 0;
     if (second_rc == 0)
-        second_rc = attempt(r, c, second, NULL);
-    if (second_rc == 0 && !is_wrong_scheme(0, c, second, &failure)) {
+        second_rc = attempt(r, c, second, &other);
+    bool is_second = !is_wrong_scheme(second_rc, c, second, &other);
+    if (second_rc == 0 && is_second) {
         atomic_store(&c->peer->scheme, second);
         return 0;
+    }
+    /* Of two failures the one of the scheme that is spoken there, certificates and all. */
+    if (second_rc < 0 && (is_second || other.code == LARDER_AUTH)) {
+        failure = other;
+        rc = second_rc;
     }
     if (e)
         *e = failure;
