@@ -396,7 +396,9 @@ static const struct {
      "add the certificate of its authority as certs.d/HOST:PORT/ca.crt, or name it as CA file"},
     {"alert certificate required", LARDER_AUTH,
      "the server wants a client certificate: certs.d/HOST:PORT/client.cert and client.key"},
-    {"alert bad certificate", LARDER_AUTH, "the server refused the client certificate"},
+    {"alert bad certificate", LARDER_AUTH,
+     "the server wants a client certificate, or another: certs.d/HOST:PORT/client.cert and "
+     "client.key"},
     {"alert unknown ca", LARDER_AUTH, "the server does not trust the client certificate"},
     {"alert handshake failure", LARDER_AUTH,
      "the server may want a client certificate: certs.d/HOST:PORT/client.cert and client.key"},
