@@ -231,7 +231,9 @@ static int send_file_quietly(struct plain *p, const struct http_upload *u, struc
     bool was_pending = sigismember(&pending, SIGPIPE) == 1;
     pthread_sigmask(SIG_BLOCK, &pipe_set, &before);
     int rc = send_file(p, u, e);
-    if (p->is_closed && !was_pending) {
+    /* Also after a sendfile that succeeded: one that sent a part before the end of the connection
+     * gives both the part and the signal. */
+    if (!was_pending) {
         const struct timespec now = {0, 0};
         while (sigtimedwait(&pipe_set, NULL, &now) < 0 && errno == EINTR)
             continue;
