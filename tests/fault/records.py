@@ -223,15 +223,15 @@ def storm(in_store):
             good(place, "get", REF)
         begin = time.monotonic()
         done = subprocess.run([TOOL, place, "storm", str(PROCESSES)], capture_output=True,
-                              text=True, timeout=300, check=False)
+                              text=True, timeout=3 * faultlib.SECONDS, check=False)
         if done.returncode != 0:
-            raise Wrong("\n".join(done.stderr.splitlines()[:10]))
+            raise Wrong("\n".join([f"status {done.returncode}", *done.stderr.splitlines()[:10]]))
         odd = [name for name in names(place) if len(name) != 64]
         if odd:
             raise Wrong(f"left: {odd}")
         if in_store and fsck(place) != (0, []):
             raise Wrong(f"fsck: {fsck(place)}")
-        return faultlib.elapsed(begin)
+        return ", ".join([faultlib.elapsed(begin), *done.stdout.splitlines()])
     finally:
         shutil.rmtree(top, ignore_errors=True)
 
