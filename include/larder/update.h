@@ -217,12 +217,22 @@ larder_update_fetch(struct larder_store *store, const char *ref,
 
 struct larder_update_event {
     const char *ref;
+    const char *registry;               /* "HOST[:PORT]"; NULL: ref is in none */
     bool is_failed;                     /* then error is set, and update is NULL */
+    bool is_deferred;                   /* is_failed since the registry limits us: code BUSY */
     bool is_changed;                    /* another state or digest than before this check */
     enum larder_update_state before;    /* what was recorded before */
     const struct larder_update *update; /* borrowed during the call */
     const struct larder_error *error;
 };
+
+/* The registries that asked to be left alone, and until when: what a caller of many rounds keeps
+ * from one to the next. In memory only; a new one knows of none. One thread at a time. */
+struct larder_update_pauses;
+LARDER_API LARDER_MUST_CHECK int larder_update_pauses_new(struct larder_update_pauses **ret,
+                                                          struct larder_error *e);
+LARDER_API void larder_update_pauses_free(struct larder_update_pauses *pauses); /* NULL is fine */
+
 struct larder_update_round_options {
     size_t size;
     const char *const *refs;
@@ -233,25 +243,31 @@ struct larder_update_round_options {
     int (*fn)(void *arg, const struct larder_update_event *event); /* in the caller's thread; a
                                                                       negative result ends it */
     void *arg;
-    void *reserved[4];
+    struct larder_update_pauses *pauses; /* NULL: what earlier rounds were told counts no more */
+    void *reserved[3];
 };
-#define LARDER_UPDATE_ROUND_OPTIONS_INIT                                  \
-    {                                                                     \
-        sizeof(struct larder_update_round_options), 0, 0, false, 0, 0, 0, \
-        {                                                                 \
-            0, 0, 0, 0                                                    \
-        }                                                                 \
+#define LARDER_UPDATE_ROUND_OPTIONS_INIT                                     \
+    {                                                                        \
+        sizeof(struct larder_update_round_options), 0, 0, false, 0, 0, 0, 0, \
+        {                                                                    \
+            0, 0, 0                                                          \
+        }                                                                    \
     }
 struct larder_update_round {
     size_t size;
     size_t n_refs, n_available, n_changed, n_failed, n_deferred;
-    int64_t retry_after_ns; /* the longest a registry asked us to stay away; 0: none did */
+    int64_t retry_after_ns; /* the longest that a registry still wants to be left alone; 0: none */
 };
 /*
  * Checks many references once, in random order, so that a fleet does not come in step; connections
  * and tokens are shared. A registry that limits us is not asked again in this round: its references
  * are deferred (event with code BUSY). Nor is one that can't be reached: its references fail. One
  * failed check does not end the round.
+ *
+ * Who runs rounds at an interval (a daemon, `larder update watch`) keeps one larder_update_pauses
+ * over all of them, whatever store or repository they are for: until the time that a registry named
+ * is over (but a day at most) its references are deferred in each round without a question, and
+ * those of other registries are checked as ever. No round has to wait for it.
  */
 LARDER_API LARDER_MUST_CHECK int
 larder_update_round_run(struct larder_store *store, const struct larder_update_options *options,

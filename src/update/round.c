@@ -3,8 +3,9 @@
  * Many references, each checked once.
  *
  * A fleet runs this at the same hours: order and times are random, connections and tokens are
- * shared, and a registry that limits us is left alone until the next round. Its references are not
- * lost but deferred, and told as such. One that can't be reached is not tried for each reference.
+ * shared, and a registry that limits us is left alone for the round, and in those after it for as
+ * long as it said (pauses.h). Its references are not lost but deferred, and told as such. One that
+ * can't be reached is not tried for each reference.
  */
 #include <larder/update.h>
 
@@ -19,6 +20,7 @@
 #include "oci/reference.h"
 #include "store/dir/ref.h"
 #include "update/check.h"
+#include "update/pauses.h"
 
 #define POLL_NS (50 * NS_PER_MS) /* how soon a cancel is noticed */
 /* Questions that a registry counts and one change costs: an index and a manifest. */
@@ -308,6 +310,12 @@ static const struct avoided *find_avoided(const struct round *r, const char *hos
     return a;
 }
 
+static void note_wait(struct round *r, int64_t wait_ns)
+{
+    if (r->sum.retry_after_ns < wait_ns)
+        r->sum.retry_after_ns = wait_ns;
+}
+
 static int avoid(struct round *r, const char *host, const struct remote_limit *limit, bool is_away,
                  struct larder_error *e)
 {
@@ -321,9 +329,8 @@ static int avoid(struct round *r, const char *host, const struct remote_limit *l
     }
     *made = (struct avoided){r->avoided, copy, is_away, limit->retry_after_ns};
     r->avoided = made;
-    if (r->sum.retry_after_ns < limit->retry_after_ns)
-        r->sum.retry_after_ns = limit->retry_after_ns;
-    return 0;
+    note_wait(r, limit->retry_after_ns);
+    return r->asked->pauses ? pauses_add(r->asked->pauses, host, limit->retry_after_ns, e) : 0;
 }
 
 /* Nobody there: each further question would wait as long for the same. */
@@ -343,7 +350,11 @@ static int tell(const struct round *r, const struct larder_update_event *event)
 static int pass_over(struct round *r, const struct item *item, const struct avoided *avoided)
 {
     struct larder_error why = LARDER_ERROR_INIT;
-    struct larder_update_event event = {.ref = item->ref, .is_failed = true, .error = &why};
+    struct larder_update_event event = {.ref = item->ref,
+                                        .registry = avoided->host,
+                                        .is_failed = true,
+                                        .is_deferred = !avoided->is_away,
+                                        .error = &why};
     char wait[32];
 
     if (avoided->is_away)
@@ -365,11 +376,11 @@ static bool is_available(enum larder_update_state state)
     return state == LARDER_UPDATE_AVAILABLE || state == LARDER_UPDATE_STAGED;
 }
 
-static int tell_found(struct round *r, const struct item *item, const struct check_before *before,
-                      const struct larder_update *update)
+static int tell_found(struct round *r, const struct item *item, const char *host,
+                      const struct check_before *before, const struct larder_update *update)
 {
     struct larder_update_event event = {
-        .ref = item->ref, .before = before->state, .update = update};
+        .ref = item->ref, .registry = host, .before = before->state, .update = update};
     bool is_update = is_available(update->state);
 
     if (before->state == LARDER_UPDATE_AVAILABLE && is_update)
@@ -381,11 +392,15 @@ static int tell_found(struct round *r, const struct item *item, const struct che
     return tell(r, &event);
 }
 
-static int tell_failed(struct round *r, const struct item *item, const struct check_before *before,
-                       struct larder_error *why, bool is_limited)
+static int tell_failed(struct round *r, const struct item *item, const char *host,
+                       const struct check_before *before, struct larder_error *why, bool is_limited)
 {
-    struct larder_update_event event = {
-        .ref = item->ref, .is_failed = true, .before = before->state, .error = why};
+    struct larder_update_event event = {.ref = item->ref,
+                                        .registry = host,
+                                        .is_failed = true,
+                                        .is_deferred = is_limited,
+                                        .before = before->state,
+                                        .error = why};
 
     if (is_limited)
         why->code = LARDER_BUSY;
@@ -412,18 +427,37 @@ static int check_item(struct round *r, const struct item *item, struct remote_li
     return rc;
 }
 
+/* Whether it is to be left alone at the time of the item: since this round, or since an earlier. */
+static bool is_avoided(struct round *r, char *host, int64_t at_ns, struct avoided *ret)
+{
+    const struct avoided *found = find_avoided(r, host);
+    int64_t now_ns = clock_monotonic_ns();
+    int64_t left_ns;
+
+    if (found) {
+        *ret = *found;
+        return true;
+    }
+    if (pauses_left(r->asked->pauses, host, at_ns > now_ns ? at_ns : now_ns) == 0)
+        return false;
+    left_ns = pauses_left(r->asked->pauses, host, now_ns);
+    note_wait(r, left_ns);
+    *ret = (struct avoided){.host = host, .retry_after_ns = left_ns};
+    return true;
+}
+
 static int run_item(struct round *r, const struct item *item, int64_t begin_ns,
                     struct larder_error *e)
 {
     CLEANUP_FREE char *host = host_of(item->ref);
-    const struct avoided *avoided = host ? find_avoided(r, host) : NULL;
+    struct avoided avoided = {.host = NULL};
     struct check_before before = {.state = LARDER_UPDATE_UNKNOWN};
     struct larder_update update = {.size = sizeof(update)};
     struct larder_error why = LARDER_ERROR_INIT;
     struct remote_limit limit = {0};
 
-    if (avoided)
-        return pass_over(r, item, avoided);
+    if (host && is_avoided(r, host, begin_ns + item->at_ns, &avoided))
+        return pass_over(r, item, &avoided);
     int rc = wait_until(r, begin_ns + item->at_ns, e);
     if (rc < 0)
         return rc;
@@ -437,9 +471,9 @@ static int run_item(struct round *r, const struct item *item, int64_t begin_ns,
     bool is_gone = !is_limited && rc < 0 && is_away(&why);
     int added = host && (is_limited || is_gone) ? avoid(r, host, &limit, is_gone, e) : 0;
     if (added == 0 && rc == 0)
-        added = tell_found(r, item, &before, &update);
+        added = tell_found(r, item, host, &before, &update);
     else if (added == 0)
-        added = tell_failed(r, item, &before, &why, limit.is_reached);
+        added = tell_failed(r, item, host, &before, &why, limit.is_reached);
     larder_update_done(&update);
     return added;
 }

@@ -55,6 +55,7 @@ expect_success 'update.refs of the configuration' '
     requests_are 1 ".*/a/manifests" && requests_are 1 ".*/b/manifests" && requests_are 0 ".*/c/manifests"
 '
 
+requests_at_least() { [ "$(requests)" -ge "$1" ]; }
 # watch OPTION...: in the background; its output is in out and err. (A shell starts such commands
 # with SIGINT ignored, which larder would respect.)
 watch() {
@@ -83,8 +84,25 @@ expect_success 'a failure is told when it begins, and when it ends' '
 expect_success '429: the registry is left alone for so long, and its other references, too' '
     quirks "{\"rules\": [{\"match\": \"manifests/stable\", \"status\": 429, \"retry_after\": 4, \"times\": 1}]}" &&
     watch --every 1s "$a" "$b" "$c" && wait_for 5 requests_are 1 && sleep 2.5 && requests_are 1 &&
-    wait_for 6 requests_are 4 && ended TERM &&
-    expect_match "429|limit|busy" err
+    wait_for 20 requests_at_least 4 && ended TERM && expect_match "429|limit|busy" err &&
+    test "$(grep -c "larder: warning" err)" -eq 1 && wait_for 5 grep -q "$registry: can be asked again" err
+'
+first_log=$log first_admin=$admin
+registry_start
+image e 1 >/dev/null && keep "$registry/e:stable"
+e=docker://$registry/e:stable
+expect_success '429 for an hour: others are asked at the interval all the while, one line says so' '
+    forget_requests && second_admin=$admin && admin=$first_admin && log=$first_log &&
+    quirks "{\"rules\": [{\"match\": \"manifests/stable\", \"status\": 429, \"retry_after\": 3600}]}" &&
+    watch --every 1s "$a" "$e" "$b" && log=$registry_base.log && wait_for 20 requests_at_least 3 &&
+    log=$first_log && requests_are 1 && test "$(grep -c "larder: warning" err)" -eq 1 &&
+    admin=$second_admin && e2=$(image e 2) && wait_for 20 grep -q "^$e: update available: 2 .*$e2\$" out &&
+    requests_are 1 && ended TERM && expect_no_match "asked again" err
+'
+expect_success '... and programs are told of each reference, once' '
+    admin=$first_admin && : >"$log" &&
+    expect_status 7 larder --json update watch --once "$a" "$b" >out 2>err && requests_are 1 && quirks "{}" &&
+    test "$(wc -l <out)" -eq 2 && test "$(grep -c "\"busy\"" out)" -eq 2 && test "$(wc -l <err)" -eq 1
 '
 expect_success '429: a date in another century is a year at most' '
     quirks "{\"rules\": [{\"match\": \"manifests/stable\", \"status\": 429,

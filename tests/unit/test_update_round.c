@@ -12,7 +12,7 @@ static struct registry_server other;
 /* What was told, sorted by reference. */
 struct told {
     char ref[BENCH_TEXT];
-    bool is_failed, is_changed;
+    bool is_failed, is_changed, is_deferred;
     enum larder_code code;
     enum larder_update_state before, state;
     char error[LARDER_ERROR_MSG_BYTES];
@@ -30,6 +30,8 @@ static int on_event(void *arg, const struct larder_update_event *event)
     snprintf(t->ref, sizeof(t->ref), "%s", event->ref);
     t->is_failed = event->is_failed;
     t->is_changed = event->is_changed;
+    t->is_deferred = event->is_deferred;
+    assert_true(!event->is_deferred || event->registry);
     t->before = event->before;
     assert_int_equal(event->update == NULL, event->is_failed);
     assert_int_equal(event->error == NULL, !event->is_failed);
@@ -179,7 +181,7 @@ static size_t count_busy(void)
 {
     size_t n = 0;
     for (size_t i = 0; i < n_told; i++)
-        n += told[i].is_failed && told[i].code == LARDER_BUSY;
+        n += told[i].is_failed && told[i].is_deferred && told[i].code == LARDER_BUSY;
     return n;
 }
 
@@ -229,6 +231,67 @@ static void test_limits(void **state)
     struct larder_update_round sum = run(&o);
     assert_int_equal(sum.n_failed, 4);
     assert_int_equal(bench_requests(&b), 4);
+}
+
+/* A pause outlasts the round that it was asked for in, for that registry alone. */
+static void test_pauses(void **state)
+{
+    static const char *const refs[] = {"a:1", "b:1", NULL};
+    struct larder_update_pauses *pauses = NULL;
+    (void)state;
+    char text[BENCH_TEXT];
+    const char *list[EVENTS];
+    bench_reset(&b, "{}");
+    bench_image(&b, "a", "1", 1, "");
+    bench_image(&b, "b", "1", 1, "");
+    registry_server_image(&other, "{\"repo\": \"x\", \"tag\": \"1\"}");
+    snprintf(text, sizeof(text), "docker://127.0.0.1:%d/x:1", other.port);
+    struct larder_update_round_options o = asked(refs);
+    memcpy(list, o.refs, o.n_refs * sizeof(list[0]));
+    list[o.n_refs++] = text;
+    o.refs = list;
+    assert_int_equal(larder_update_pauses_new(&pauses, &b.e), 0);
+    o.pauses = pauses;
+    bench_set(&b, "{\"rules\": [{\"match\": \"^HEAD\", \"status\": 429, "
+                  "\"retry_after\": \"3600\", \"times\": 1}]}");
+    struct larder_update_round sum = run(&o);
+    assert_int_equal(sum.n_deferred, 2);
+    assert_int_equal(sum.retry_after_ns, 3600 * NS_PER_S);
+    assert_int_equal(bench_requests(&b), 1);
+    for (int i = 0; i < 3; i++) {
+        sum = run(&o);
+        assert_int_equal(sum.n_deferred, 2);
+        assert_int_equal(count_busy(), 2);
+        assert_int_equal(sum.n_available, 1);
+        assert_true(sum.retry_after_ns > 3590 * NS_PER_S && sum.retry_after_ns < 3600 * NS_PER_S);
+        assert_int_equal(bench_requests(&b), 0);
+    }
+    /* Who keeps nothing asks. */
+    o.pauses = NULL;
+    sum = run(&o);
+    assert_int_equal(sum.n_deferred, 0);
+    assert_int_equal(bench_requests(&b), 6); /* each: what, its manifest, its configuration */
+    larder_update_pauses_free(pauses);
+    /* A moment is over soon; one without a time was for that round. */
+    static const char *const waits[] = {", \"retry_after\": \"1\"", ""};
+    for (size_t i = 0; i < ARRAY_LEN(waits); i++) {
+        char rules[BENCH_TEXT];
+        assert_int_equal(larder_update_pauses_new(&pauses, &b.e), 0);
+        o.pauses = pauses;
+        snprintf(rules, sizeof(rules),
+                 "{\"rules\": [{\"match\": \"^HEAD\", \"status\": 429, \"times\": 1%s}]}",
+                 waits[i]);
+        bench_set(&b, rules);
+        sum = run(&o);
+        assert_int_equal(sum.n_deferred, 2);
+        if (i == 0)
+            clock_sleep_ns(1100 * NS_PER_MS);
+        sum = run(&o);
+        assert_int_equal(sum.n_deferred, 0);
+        assert_int_equal(sum.n_available, 3);
+        larder_update_pauses_free(pauses);
+    }
+    larder_update_pauses_free(NULL);
 }
 
 /* One that nobody answers for is tried once; its references fail, the others don't. */
@@ -400,11 +463,11 @@ static int teardown(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_states),    cmocka_unit_test(test_all),
-        cmocka_unit_test(test_limits),    cmocka_unit_test(test_away),
-        cmocka_unit_test(test_rate_left), cmocka_unit_test(test_shared),
-        cmocka_unit_test(test_order),     cmocka_unit_test(test_spread),
-        cmocka_unit_test(test_ends),
+        cmocka_unit_test(test_states), cmocka_unit_test(test_all),
+        cmocka_unit_test(test_limits), cmocka_unit_test(test_pauses),
+        cmocka_unit_test(test_away),   cmocka_unit_test(test_rate_left),
+        cmocka_unit_test(test_shared), cmocka_unit_test(test_order),
+        cmocka_unit_test(test_spread), cmocka_unit_test(test_ends),
     };
     if (!registry_server_is_possible())
         return 0;

@@ -16,8 +16,6 @@
 /* The checks of a round are spread over this part of the interval, and no longer than that. */
 #define SPREAD_PART   20
 #define SPREAD_MAX_NS (600 * NS_PER_S)
-/* One registry that asks for more keeps all others from being asked. */
-#define STAY_AWAY_MAX_NS (24 * 3600 * NS_PER_S)
 /* Of one line about a change; versions are as long as a registry likes. */
 #define LINE_BYTES_MAX (1024 * 1024)
 
@@ -43,9 +41,12 @@ static const struct opt opts[] = {
     REMOTE_RETRY_OPT(&args.remote),
 };
 
-/* A reference whose last check failed, or that worked again: told once, not in every round. */
+/* A reference whose last check failed, or that worked again: told once, not in every round. Of a
+ * registry that limits us people are told once, programs of each reference there. */
+enum trouble_kind { TROUBLE_REF, TROUBLE_REGISTRY, TROUBLE_DEFERRED };
 struct trouble {
-    char *ref; /* "" is the round itself */
+    enum trouble_kind kind;
+    char *ref; /* REGISTRY: its name; "" is the round itself */
     enum larder_code code;
 };
 
@@ -57,8 +58,8 @@ struct watch {
     const char **words; /* memory of refs that came from the configuration */
     struct trouble *troubles;
     size_t n_troubles;
-    int worst;              /* exit status of the round */
-    int64_t retry_after_ns; /* how long a registry asked us to stay away */
+    struct larder_update_pauses *pauses; /* what registries asked for, over all rounds */
+    int worst;                           /* exit status of the round */
 };
 
 static void watch_done(struct watch *watch)
@@ -69,18 +70,20 @@ static void watch_done(struct watch *watch)
     free(watch->refs);
     free(watch->words);
     free(watch->booted);
+    larder_update_pauses_free(watch->pauses);
 }
 
 /* ---- what is told ---- */
 
 /* Notes the outcome; whether it is another than the last time. Without memory for it: yes. */
-static bool is_news(struct watch *watch, const char *ref, enum larder_code code)
+static bool is_news(struct watch *watch, enum trouble_kind kind, const char *ref,
+                    enum larder_code code)
 {
     struct trouble *troubles;
     enum larder_code before;
 
     for (size_t i = 0; i < watch->n_troubles; i++) {
-        if (strcmp(watch->troubles[i].ref, ref) != 0)
+        if (watch->troubles[i].kind != kind || strcmp(watch->troubles[i].ref, ref) != 0)
             continue;
         before = watch->troubles[i].code;
         watch->troubles[i].code = code;
@@ -92,7 +95,7 @@ static bool is_news(struct watch *watch, const char *ref, enum larder_code code)
     if (!troubles)
         return true;
     watch->troubles = troubles;
-    troubles[watch->n_troubles] = (struct trouble){strdup(ref), code};
+    troubles[watch->n_troubles] = (struct trouble){kind, strdup(ref), code};
     if (troubles[watch->n_troubles].ref)
         watch->n_troubles++;
     return true;
@@ -118,16 +121,19 @@ static void note_status(struct watch *watch, enum larder_code code)
         watch->worst = status;
 }
 
-static void print_failure(struct watch *watch, const char *ref, const struct larder_error *error)
+static void say_failure(struct watch *watch, const char *ref, const struct larder_error *error)
 {
-    struct buf text = BUF_INIT(LINE_BYTES_MAX);
-    struct doc doc = DOC_INIT;
     bool is_about_ref = strstr(error->msg, ref) != NULL;
 
     cli_say(watch->cli, true, "%s%s%s", is_about_ref ? "" : ref, is_about_ref ? "" : ": ",
             error->msg);
-    if (!globals.json)
-        return;
+}
+
+static void print_failure(const char *ref, const struct larder_error *error)
+{
+    struct buf text = BUF_INIT(LINE_BYTES_MAX);
+    struct doc doc = DOC_INIT;
+
     doc.is_line = true;
     text_redact(error->msg, &text);
     doc_object(&doc, NULL);
@@ -167,23 +173,43 @@ static void print_change(const struct larder_update_event *event)
     buf_done(&text);
 }
 
+static void on_failure(struct watch *watch, const struct larder_update_event *event)
+{
+    bool is_deferred = event->is_deferred && event->registry;
+    enum larder_code code = event->error->code;
+    bool is_new = is_news(watch, is_deferred ? TROUBLE_DEFERRED : TROUBLE_REF, event->ref, code);
+    bool is_new_to_people =
+        is_deferred ? is_news(watch, TROUBLE_REGISTRY, event->registry, code) : is_new;
+
+    note_status(watch, code);
+    if (is_new_to_people)
+        say_failure(watch, event->ref, event->error);
+    if (globals.json && is_new)
+        print_failure(event->ref, event->error);
+}
+
+static void on_answer(struct watch *watch, const struct larder_update_event *event)
+{
+    (void)is_news(watch, TROUBLE_DEFERRED, event->ref, LARDER_OK);
+    if (event->registry && is_news(watch, TROUBLE_REGISTRY, event->registry, LARDER_OK))
+        cli_say(watch->cli, false, "%s: can be asked again", event->registry);
+    if (is_news(watch, TROUBLE_REF, event->ref, LARDER_OK))
+        cli_say(watch->cli, false, "%s: can be checked again", event->ref);
+    if (event->is_changed)
+        print_change(event);
+}
+
 static int on_event(void *arg, const struct larder_update_event *event)
 {
     struct watch *watch = arg;
 
     progress_clear(&watch->cli->progress);
-    if (event->is_failed) {
-        if (event->error->code == LARDER_CANCELED)
-            return 0; /* the round ends by itself */
-        note_status(watch, event->error->code);
-        if (is_news(watch, event->ref, event->error->code))
-            print_failure(watch, event->ref, event->error);
-    } else {
-        if (is_news(watch, event->ref, LARDER_OK))
-            cli_say(watch->cli, false, "%s: can be checked again", event->ref);
-        if (event->is_changed)
-            print_change(event);
-    }
+    if (event->is_failed && event->error->code == LARDER_CANCELED)
+        return 0; /* the round ends by itself */
+    if (event->is_failed)
+        on_failure(watch, event);
+    else
+        on_answer(watch, event);
     fflush(stdout); /* the journal, or whoever reads, is to have it when it happens */
     return 0;
 }
@@ -196,7 +222,6 @@ static int check_place(struct watch *watch, struct update_call *call, const char
 {
     struct larder_update_round_options options = LARDER_UPDATE_ROUND_OPTIONS_INIT;
     struct larder_update_round result = {.size = sizeof(result)};
-    int rc;
 
     options.refs = refs;
     options.n_refs = n_refs;
@@ -204,12 +229,8 @@ static int check_place(struct watch *watch, struct update_call *call, const char
     options.spread_ns = spread_ns;
     options.fn = on_event;
     options.arg = watch;
-    rc = larder_update_round_run(call->store, &call->options, &options, &result, e);
-    if (rc == 0 && result.retry_after_ns > watch->retry_after_ns)
-        watch->retry_after_ns = result.retry_after_ns;
-    if (watch->retry_after_ns > STAY_AWAY_MAX_NS)
-        watch->retry_after_ns = STAY_AWAY_MAX_NS;
-    return rc;
+    options.pauses = watch->pauses;
+    return larder_update_round_run(call->store, &call->options, &options, &result, e);
 }
 
 static int check_booted(struct watch *watch, struct update_call *call, int64_t spread_ns,
@@ -254,11 +275,10 @@ static int run_round(struct watch *watch, int64_t spread_ns)
     int rc;
 
     watch->worst = 0;
-    watch->retry_after_ns = 0;
     rc = check_all(watch, spread_ns, &e);
     if (rc == -LARDER_CANCELED)
         return cli_status(rc);
-    if (is_news(watch, "", (enum larder_code) - rc) && rc < 0)
+    if (is_news(watch, TROUBLE_REF, "", (enum larder_code) - rc) && rc < 0)
         return cli_fail(watch->cli, &e);
     if (rc < 0)
         note_status(watch, e.code);
@@ -281,7 +301,7 @@ static int run_rounds(struct watch *watch, int64_t every_ns)
         is_first = false;
         /* Kept open, a store that is unmounted or replaced meanwhile would not be noticed. */
         cli_store_close(watch->cli);
-        interval_wait(wait_ns > watch->retry_after_ns ? wait_ns : watch->retry_after_ns);
+        interval_wait(wait_ns);
     } while (cli_caught_signal() == 0);
     return 0;
 }
@@ -331,6 +351,8 @@ static int watch_fill(struct watch *watch, int argc, char **argv, struct larder_
     int rc = cli_config(watch->cli, NULL, e);
 
     if (rc == 0)
+        rc = larder_update_pauses_new(&watch->pauses, e);
+    if (rc == 0)
         rc = read_refs(watch, argc, argv, e);
     if (rc == 0 && watch->n_refs == 0 && !watch->booted && !args.all) {
         error_set(e, LARDER_INVAL,
@@ -369,7 +391,8 @@ const struct command command_update_watch = {
              "update, another one, or none any more. Without REF: update.refs of the "
              "configuration, else what the booted deployment follows. A check that fails is warned "
              "about when it begins to fail, and does not end the round. A registry that limits us "
-             "is left alone for as long as it says. SIGTERM and SIGINT end it with status 0.",
+             "is left alone for as long as it says, but a day at most, while the others are asked "
+             "as ever. SIGTERM and SIGINT end it with status 0.",
     .usage = "[REF...]",
     .max_words = COMMAND_ANY_WORDS,
     .words = COMMAND_WORDS_LOCATION,
