@@ -189,6 +189,11 @@ expect_success 'nobody listens, no such host: 8 at once' '
 expect_success 'sources that are no path and no http(s) URL are refused' '
     expect_status 1 larder image add f ftp://example.org/a.qcow2 2>err && expect_match "http" err
 '
+expect_success 'a URL that is none is refused at once, and leaves no entry' '
+    for bad in "http://[::1/a.qcow2" http://localhost:99999/a.qcow2 http://:80/a.qcow2; do
+        expect_status 2 larder image get "$bad" 2>err && expect_match "source: url:" err || return 1
+    done && larder image list >out && ! grep -e ::1 -e 99999 -e http://:80 out
+'
 expect_success 'more than the store can hold: refused before a byte is fetched' '
     try "\"length\": 4611686018427387904" ; rc=$?; test $rc -eq 1 && test ! -s out &&
     expect_match "needs .*free" err && expect_match "hint: .*gc" err

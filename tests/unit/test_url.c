@@ -32,6 +32,20 @@ static void test_check(void **state)
         {"http://h/a b", -LARDER_INVAL},
         {"http://h/a\r\nX: y", -LARDER_INVAL},
         {"http://a\\@b/", -LARDER_INVAL},
+        {"http://h:65535/", 0},
+        {"http://h:0080/", 0},
+        {"http://h:/", 0}, /* RFC 3986 section 3.2.3: the default one */
+        {"http://user@h:8080", 0},
+        {"http://h:65536/", -LARDER_INVAL},
+        {"http://h:99999/", -LARDER_INVAL},
+        {"http://h:0/", -LARDER_INVAL},
+        {"http://h:8o/", -LARDER_INVAL},
+        {"http://:80/", -LARDER_INVAL},
+        {"http://[::1/", -LARDER_INVAL},
+        {"http://::1]/", -LARDER_INVAL},
+        {"http://[]/", -LARDER_INVAL},
+        {"http://[[::1]]/", -LARDER_INVAL},
+        {"http://::1/", -LARDER_INVAL},
     };
     for (size_t i = 0; i < ARRAY_LEN(rows); i++)
         assert_int_equal(url_check(rows[i].url, NULL), rows[i].rc);

@@ -35,6 +35,25 @@ static const char *path_end(const char *url)
     return path + strcspn(path, "?#");
 }
 
+/* A host, and a port that exists: a name without colons or an address in brackets. */
+static int check_authority(const char *url, struct larder_error *e)
+{
+    struct slice host = url_host(url); /* brackets taken off when there is a pair */
+    struct slice port_text = url_port(url);
+    uint64_t port = 0;
+    if (host.n == 0)
+        return error_set(e, LARDER_INVAL, "url: has no host");
+    if (!slice_parse_u64(port_text, &port) || port == 0 || port > UINT16_MAX)
+        return error_set(e, LARDER_INVAL, "url: port %.*s, expected 1 to 65535",
+                         port_text.n < 32 ? (int)port_text.n : 32, port_text.p);
+    bool is_bracketed = host.p[-1] == '[';
+    if (memchr(host.p, '[', host.n) || memchr(host.p, ']', host.n) ||
+        (!is_bracketed && memchr(host.p, ':', host.n)))
+        return error_set(e, LARDER_INVAL, "url: host %.*s, expected a name or [an address]",
+                         host.n < 256 ? (int)host.n : 256, host.p);
+    return 0;
+}
+
 int url_check(const char *url, struct larder_error *e)
 {
     if (!url_is_http(url))
@@ -47,12 +66,7 @@ int url_check(const char *url, struct larder_error *e)
     for (const char *p = url; *p; p++)
         if ((unsigned char)*p <= ' ' || *p == 0x7f || *p == '\\')
             return error_set(e, LARDER_INVAL, "url: has a blank, control or backslash character");
-    const char *authority = strstr(url, "://") + 3;
-    const char *end = path_of(url);
-    const char *at = memrchr(authority, '@', (size_t)(end - authority));
-    if ((at ? at + 1 : authority) == end)
-        return error_set(e, LARDER_INVAL, "url: has no host");
-    return 0;
+    return check_authority(url, e);
 }
 
 /* A percent sequence that is none stays as it is; %00 too: results are C strings. */
