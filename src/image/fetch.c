@@ -419,8 +419,11 @@ static void record_source(struct fetch_run *run)
     } else if (!source_is_registry(entry->source, NULL)) {
         replace_text(&entry->etag, source_local_etag(&run->local));
     }
-    if (!digest_set_strongest(&run->published->digests))
+    if (!digest_set_strongest(&run->published->digests)) {
         forget_published(entry);
+        store_warn(run->store, "image %s: no checksum file vouches for it, it is taken unverified",
+                   entry->name);
+    }
 }
 
 /* Nothing else would tell the first half of an image from the whole. */

@@ -243,6 +243,13 @@ static void forget_candidate(struct image_published *published)
     published->signed_by = NULL;
 }
 
+static void pass_over(struct sums_run *run, struct larder_error *e)
+{
+    if (e)
+        store_note(run->store, "image %s: passed over: %s", run->entry->name, e->msg);
+    error_clear(e);
+}
+
 /*
  * Reads one checksum file and looks the image up. is_given: the user named it, so whatever is
  * wrong with it is an error; a sibling that is no checksum file or does not list the image is
@@ -260,7 +267,7 @@ static int try_one(struct sums_run *run, const char *where, bool is_given, bool 
     int r =
         read_document(run, where, is_given, conditional, &run->published.text, &response, &got, e);
     if (r == -LARDER_LIMIT && !is_given) {
-        error_clear(e);
+        pass_over(run, e);
         return 0;
     }
     if (r < 0)
@@ -273,7 +280,7 @@ static int try_one(struct sums_run *run, const char *where, bool is_given, bool 
         return is_given ? error_set(e, LARDER_GONE, "checksum file %s: not there", where) : 0;
     r = checksum_file_parse(buf_slice(&run->published.text), where, &sums, e);
     if (r == -LARDER_INVAL && !is_given) {
-        error_clear(e); /* an HTML page for everything that is missing, say */
+        pass_over(run, e); /* an HTML page for everything that is missing, say */
         return 0;
     }
     if (r == 0 && run->entry->keyring)

@@ -8,6 +8,7 @@ http_start
 
 expect_success 'nothing is published: the image is taken as it is, after all were asked for' '
     fresh && test_cmp www/a.qcow2 "$(cat out)" &&
+    expect_match "warning: image a: no checksum file vouches" err &&
     for name in a.qcow2.sha256 SHA256SUMS a.qcow2.sha512 a.qcow2.checksum a.qcow2.CHECKSUM \
         CHECKSUM SHA512SUMS a.qcow2.SHA256SUM a.qcow2.sha256sum a.qcow2.sha512sum a.qcow2.md5; do
         asked_times 1 GET /$name || return 1
@@ -45,7 +46,13 @@ expect_success 'a sibling that does not list the image is passed over' '
 '
 expect_success 'an HTML page for every missing file is no checksum file' '
     siblings && rules "{\"/a.qcow2.sha256\": {\"text\": \"<!DOCTYPE html><html>not found</html>\"}}" &&
-    echo "$good256  a.qcow2" >www/SHA256SUMS && fresh && taken SHA256SUMS
+    echo "$good256  a.qcow2" >www/SHA256SUMS && fresh && taken SHA256SUMS &&
+    ! grep vouches err
+'
+expect_success 'with --verbose, what was passed over is named, and why' '
+    siblings && echo garbage >www/a.qcow2.sha256 && rules "{}" &&
+    larder image remove a && larder image add a "$url/a.qcow2" && larder -v image get a 2>err &&
+    expect_match "passed over: .*a.qcow2.sha256: is not a checksum file" err
 '
 expect_success 'a sibling that fails is no missing one: nothing is fetched unjudged' '
     siblings && rules "{\"/a.qcow2.sha256\": {\"status\": 500}}" &&
