@@ -195,20 +195,11 @@ static int take_match(struct sums_run *run, const struct checksum_match *match,
                       struct larder_error *e)
 {
     struct image_published *published = &run->published;
-    struct buf warning = BUF_INIT(1024);
     for (size_t i = 0; i < match->n_digests; i++)
         published->digests.by_alg[match->digests[i].alg] = match->digests[i];
     if (match->has_size && match->size_min_bytes == match->size_max_bytes)
         published->size_bytes = match->size_min_bytes;
-    if (match->warnings & CHECKSUM_WARN_WEAK)
-        checksum_match_describe(match, CHECKSUM_WARN_WEAK, &warning);
-    if (match->warnings & CHECKSUM_WARN_NAME) {
-        if (warning.n > 0)
-            buf_puts(&warning, "; ");
-        checksum_match_describe(match, CHECKSUM_WARN_NAME, &warning);
-    }
-    published->weak_warning = warning.n > 0 ? buf_take(&warning) : NULL;
-    buf_done(&warning);
+    published->weak_warning = checksum_match_caution(match);
     published->sums_url = strdup(sums_url);
     published->inner_name = dup_or_null(match->inner_name);
     published->etag = dup_or_null(response->etag);

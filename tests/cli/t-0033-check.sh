@@ -38,6 +38,14 @@ expect_success 'each is judged by its own sidecar; nothing is touched' '
     json out "all((\"/bad-\" in i[\"path\"]) == (i[\"verdict\"] == \"corrupt\") for i in d[\"images\"])" &&
     json out "all(i[\"sidecar\"].startswith(i[\"path\"]) or i[\"sidecar\"].endswith(\"/SHA256SUMS\") for i in d[\"images\"] if \"sidecar\" in i)"
 '
+expect_success 'md5 alone is believed with a warning' '
+    expect_match "warning: .*dir/good-md5.qcow2: only md5" err && expect_no_match "warning: .*sha" err
+'
+expect_success 'a sidecar that names another file is believed, and says so' '
+    rm -rf dir1 && mkdir dir1 && cp good.img dir1/a.img && echo "$(sha256sum <good.img | cut -c1-64)  b.img" >dir1/a.img.sha256 &&
+    larder image check dir1 >out1 2>err && expect_match "a.img: valid" out1 && expect_match "warning: .*dir1/a.img: .*names another file, b.img" err &&
+    larder image adopt dir1 --dry-run 2>err && expect_match "names another file, b.img" err
+'
 expect_success 'what has no checksum is unknown, other files are no images' '
     json out "[i[\"verdict\"] for i in d[\"images\"] if \"nosums\" in i[\"path\"]] == [\"unknown\"]" &&
     json out "not any(\"README\" in i[\"path\"] for i in d[\"images\"])"

@@ -91,3 +91,6 @@ int checksum_file_lookup(const struct checksum_file *sums, const char *image_nam
 /* A sentence for people about one of the bits of match->warnings. */
 void checksum_match_describe(const struct checksum_match *match, enum checksum_warning warning,
                              struct buf *out);
+/* What whoever believes the match has to hear (weak digest, other name); malloc'd, NULL: nothing.
+ */
+char *checksum_match_caution(const struct checksum_match *match);

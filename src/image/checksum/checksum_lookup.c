@@ -223,6 +223,22 @@ int checksum_file_lookup(const struct checksum_file *sums, const char *image_nam
     return 0;
 }
 
+char *checksum_match_caution(const struct checksum_match *match)
+{
+    static const enum checksum_warning told[] = {CHECKSUM_WARN_WEAK, CHECKSUM_WARN_NAME};
+    struct buf text = BUF_INIT(1024);
+    for (size_t i = 0; i < ARRAY_LEN(told); i++) {
+        if (!(match->warnings & told[i]))
+            continue;
+        if (text.n > 0)
+            buf_puts(&text, "; ");
+        checksum_match_describe(match, told[i], &text);
+    }
+    char *caution = text.n > 0 ? buf_take(&text) : NULL;
+    buf_done(&text);
+    return caution;
+}
+
 void checksum_match_describe(const struct checksum_match *match, enum checksum_warning warning,
                              struct buf *out)
 {

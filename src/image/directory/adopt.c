@@ -231,6 +231,8 @@ static int adopt_one(struct adopt_run *run, const struct directory_image *image,
         return error_set(e, LARDER_CORRUPT, "%s", image->reason);
     if (image->sidecar && !image->wanted)
         return error_set(e, LARDER_INVAL, "%s", image->reason);
+    if (image->caution)
+        store_warn(run->store, "%s: %s", image->path, image->caution);
     if (run->dry_run) {
         run->how = "would be adopted";
         return 0;

@@ -138,6 +138,8 @@ static int settle_one(struct check_run *run, const struct directory_image *image
                                                .reason = image->reason,
                                                .sidecar = image->sidecar};
     int r = 0;
+    if (image->caution)
+        store_warn(run->store, "%s: %s", image->path, image->caution);
     if (image->verdict == LARDER_VERDICT_CORRUPT) {
         run->corrupt++;
         r = find_use(run, image, &result.is_in_use, e);

@@ -140,6 +140,8 @@ static int find_published(const struct directory *dir, const struct sums_file *s
             if (this_rank < 10) { /* its own sidecar is unreadable: do not guess by another */
                 best_rank = this_rank;
                 image->wanted = NULL;
+                free(image->caution);
+                image->caution = NULL;
                 if (set_reason(image, sums[i].error.msg, e) < 0)
                     return -LARDER_NOMEM;
             }
@@ -160,6 +162,8 @@ static int find_published(const struct directory *dir, const struct sums_file *s
             return -LARDER_NOMEM;
         for (size_t k = 0; r == 0 && k < match.n_digests; k++)
             image->published.by_alg[match.digests[k].alg] = match.digests[k];
+        free(image->caution);
+        image->caution = r == 0 ? checksum_match_caution(&match) : NULL;
         if (r == 0)
             image->wanted = digest_set_strongest(&image->published);
     }
@@ -241,6 +245,7 @@ void directory_done(struct directory *dir)
         free(dir->images[i].name);
         free(dir->images[i].path);
         free(dir->images[i].sidecar);
+        free(dir->images[i].caution);
         free(dir->images[i].reason);
     }
     free(dir->images);

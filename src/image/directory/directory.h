@@ -16,6 +16,7 @@ struct directory_image {
     char *name;    /* in the directory */
     char *path;    /* absolute */
     char *sidecar; /* path of the checksum file that lists it; NULL */
+    char *caution; /* what is weak about what that says; NULL: nothing */
     struct digest_set published;
     const struct larder_digest *wanted; /* the strongest of published; NULL: none */
     struct larder_digest actual;        /* NONE: could not be told */
