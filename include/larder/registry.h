@@ -77,7 +77,8 @@ enum larder_deleted { LARDER_DELETED_TAG, LARDER_DELETED_MANIFEST };
 /*
  * Deletes what the location names: with a digest the manifest; with a tag the tag alone where the
  * place can do that, else the manifest it points to (as skopeo does; then other tags of it go,
- * too). UNSUPPORTED where the registry does not allow it. tag_only: never the manifest.
+ * too); with neither the only image of a layout. UNSUPPORTED where the registry does not allow it.
+ * tag_only: never the manifest.
  */
 LARDER_API LARDER_MUST_CHECK int larder_image_delete(struct larder_store *store,
                                                      const char *location, bool tag_only,

@@ -40,6 +40,15 @@ static void print(struct cli *cli, const char *location, const char *what,
     doc_end(&doc);
 }
 
+/* Without a name it is a registry's "latest", and of a layout the only manifest. */
+static bool names_tag(const char *location)
+{
+    const char *colon = strchr(location, ':');
+
+    return !strchr(location, '@') &&
+           (remote_is_registry(location) || (colon && strchr(colon + 1, ':')));
+}
+
 /* Only asks whether it is there. */
 static int rehearse(struct cli *cli, struct larder_store *store, const char *location,
                     const struct larder_registry_options *options, struct larder_error *e)
@@ -48,7 +57,7 @@ static int rehearse(struct cli *cli, struct larder_store *store, const char *loc
     int rc = larder_manifest_get(store, location, NULL, options, &manifest, e);
 
     if (rc == 0)
-        print(cli, location, strchr(location, '@') ? "manifest" : "tag", &manifest.digest);
+        print(cli, location, names_tag(location) ? "tag" : "manifest", &manifest.digest);
     larder_manifest_done(&manifest);
     return rc;
 }

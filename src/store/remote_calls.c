@@ -130,6 +130,16 @@ static int delete_tag(struct place *place, bool tag_only, enum larder_deleted *r
     return rc < 0 ? rc : 0;
 }
 
+/* A layout's only image, which needs no name. */
+static int delete_only(struct place *place, struct larder_error *e)
+{
+    const struct store_ops *ops = place->store->ops;
+    struct store_descriptor found;
+    int rc = ops->resolve(place->store, NULL, &found, e);
+
+    return rc < 0 ? rc : ops->manifest_remove(place->store, &found.digest, e);
+}
+
 static int delete_there(struct place *place, bool tag_only, enum larder_deleted *ret,
                         struct larder_error *e)
 {
@@ -137,13 +147,15 @@ static int delete_there(struct place *place, bool tag_only, enum larder_deleted 
     enum larder_deleted deleted = LARDER_DELETED_MANIFEST;
     int rc;
 
-    if (!place->digest)
+    if (!place->digest && place->ref)
         rc = delete_tag(place, tag_only, &deleted, e);
     else if (place->ref || tag_only)
         rc = error_set(e, LARDER_INVAL, "%s: either a tag or a digest can be deleted",
                        place->store->name);
-    else
+    else if (place->digest)
         rc = ops->manifest_remove(place->store, place->digest, e);
+    else
+        rc = delete_only(place, e);
     if (rc >= 0 && ops->flush)
         rc = ops->flush(place->store, e);
     if (rc < 0)

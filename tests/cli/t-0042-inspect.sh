@@ -111,6 +111,19 @@ expect_success 'delete: not there, and not allowed' '
     expect_match "does not delete manifests .status 405" err && quirks "{}"
 '
 
+expect_success 'delete: of a layout, with and without a name' '
+    registry_image "{\"repo\": \"a/lay\", \"tags\": [\"1\"]}" &&
+    registry_image "{\"repo\": \"a/lay\", \"tags\": [\"2\"], \"seed\": 2}" &&
+    larder copy "$here/a/lay:1" oci:two:1 && larder copy "$here/a/lay:2" oci:two:2 &&
+    expect_status 2 larder delete oci:two 2>err && expect_match "several images" err &&
+    larder delete oci:two:2 && test "$(larder list-tags oci:two)" = 1 &&
+    expect_status 2 larder delete --tag-only oci:two &&
+    larder delete --dry-run oci:two 2>err && expect_match "would delete the manifest" err &&
+    larder delete --json oci:two >out.json && json out.json "d[\"deleted\"] == \"manifest\"" &&
+    larder list-tags oci:two >out && test ! -s out &&
+    expect_status 3 larder delete oci:two && forget_requests
+'
+
 expect_success 'diff: layers and bytes' '
     registry_image "{\"repo\": \"a/new\", \"tag\": \"1\", \"layers\": 3, \"size\": 4096}" &&
     larder diff "$here/a/app:1" "$here/a/new:1" >out 2>err &&
