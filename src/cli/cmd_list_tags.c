@@ -52,6 +52,17 @@ static int print_json(struct larder_store *store, const char *location,
     return out_json(root) < 0 ? error_nomem(e) : 0;
 }
 
+/* All tags instead of the one that was asked for would be a wrong answer, not a long one. */
+static int check_repository(const char *location, struct larder_error *e)
+{
+    const char *name = strrchr(location, '/');
+
+    if (!remote_is_registry(location) || !name || !strpbrk(name, ":@"))
+        return 0;
+    return error_set(e, LARDER_INVAL, "%s: expected a repository, without tag and digest",
+                     location);
+}
+
 static int run(struct cli *cli, int argc, char **argv)
 {
     struct larder_error e = LARDER_ERROR_INIT;
@@ -61,7 +72,7 @@ static int run(struct cli *cli, int argc, char **argv)
     int rc;
 
     (void)argc;
-    if (remote_repository(argv[0], &location, &e) < 0 ||
+    if (remote_repository(argv[0], &location, &e) < 0 || check_repository(location, &e) < 0 ||
         remote_fill(cli, "list-tags", NULL, &args.remote, &remote, &e) < 0 ||
         remote_store(cli, (const char *const *)&location, 1, false, &store, &e) < 0)
         return cli_fail(cli, &e);

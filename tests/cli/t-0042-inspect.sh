@@ -80,6 +80,11 @@ expect_success 'list-tags: a bare repository, and skopeos document' '
     json out.json "d == {\"Repository\": \"$registry/a/tags\",
         \"Tags\": [\"B\", \"a\", \"b\", \"c\", \"latest\"]}"
 '
+expect_success 'list-tags: of a repository, not of a tag' '
+    expect_status 2 larder list-tags "$registry/a/tags:a" 2>err &&
+    expect_match "without tag and digest" err &&
+    expect_status 2 larder list-tags "$here/a/tags@sha256:00" && requests_are 0 "/a/tags/tags"
+'
 expect_success 'list-tags of nothing' '
     expect_status 3 larder list-tags "$registry/a/none" >out && test ! -s out
 '
