@@ -80,6 +80,7 @@ static size_t blobs_of(const struct plan_image *image, struct copy_blob *out)
         if (out) {
             out[n] = (struct copy_blob){
                 .from = image->from,
+                .mount_from = image->mount_from,
                 .blob = {.digest = blob->digest, .size_bytes = blob->size_bytes}};
             plan_set_type(&out[n].blob, blob->media_type);
         }

@@ -252,6 +252,42 @@ static int set_up(struct cosa *cosa, struct larder_error *e)
     return fill_arches(cosa, e);
 }
 
+/*
+ * What this build was pushed to before, on the same registry: a second repository gets its blobs
+ * from there, where the registry allows that, not once more from here.
+ */
+static int find_sibling(const struct cosa *cosa, size_t i, struct larder_error *e)
+{
+    const struct oci_reference *target = &cosa->plan.target_location.reference;
+    const char *text;
+    for (size_t n = 0;
+         (text = meta_repository(cosa->build->arches[i].meta, cosa->options->meta_key, n)) != NULL;
+         n++) {
+        struct oci_reference other = {0};
+        int r = oci_reference_parse(text, &other, NULL);
+        if (r == -LARDER_NOMEM)
+            return error_nomem(e);
+        bool is_sibling = r == 0 && strcmp(other.host, target->host) == 0 &&
+                          strcmp(other.name, target->name) != 0;
+        if (is_sibling)
+            cosa->plan.images[i].mount_from = TAKE_PTR(other.name);
+        oci_reference_done(&other);
+        if (is_sibling)
+            return 0;
+    }
+    return 0;
+}
+
+static int find_siblings(const struct cosa *cosa, struct larder_error *e)
+{
+    int r = 0;
+    if (!cosa->build || cosa->plan.target_location.transport != OCI_TRANSPORT_DOCKER)
+        return 0;
+    for (size_t i = 0; r == 0 && i < cosa->build->n_arches; i++)
+        r = find_sibling(cosa, i, e);
+    return r;
+}
+
 /* ---- running ---- */
 
 /* The original's words for what is wrong with files. */
@@ -386,6 +422,8 @@ int larder_cosa_push(struct larder_store *store, const struct larder_cosa_option
     r = set_up(&cosa, e);
     if (r == 0)
         r = plan_open(&cosa.plan, options->observer, e);
+    if (r == 0)
+        r = find_siblings(&cosa, e);
     if (r == 0)
         r = run(&cosa, ret, e);
     if (r < 0)

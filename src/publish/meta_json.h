@@ -43,6 +43,10 @@ enum meta_state meta_state_of(const struct ordered *document, const char *key,
 bool meta_has_tag(const struct ordered *document, const char *key, const char *repository,
                   const struct larder_digest *digest, const char *tag);
 
+/* The repositories that the key tells of, by number, primary first: NULL behind the last, "" for
+ * what is no entry. */
+const char *meta_repository(const struct ordered *document, const char *key, size_t i);
+
 /*
  * Makes the document record a push: the primary entry when the key is new or of this repository,
  * else the one of additional-images; never a second one, and what others left of second ones is

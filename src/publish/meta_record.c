@@ -66,6 +66,19 @@ static struct ordered *entry_of(const struct ordered *primary, const char *repos
     return NULL;
 }
 
+const char *meta_repository(const struct ordered *document, const char *key, size_t i)
+{
+    const struct ordered *entry = ordered_get(document, key);
+    if (i > 0) {
+        const struct ordered *more = ordered_get(entry, KEY_ADDITIONAL);
+        entry = is_array(more) && i - 1 < more->n_items ? more->items[i - 1] : NULL;
+    }
+    if (!entry)
+        return NULL;
+    const char *repository = ordered_get_text(entry, KEY_IMAGE);
+    return repository ? repository : "";
+}
+
 static bool has_all_tags(const struct ordered *entry, const struct meta_record *record)
 {
     const struct ordered *tags = ordered_get(entry, KEY_TAGS);

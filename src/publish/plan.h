@@ -33,6 +33,8 @@ struct plan_image {
     struct store *from; /* NULL until it is asked */
     bool is_at_target;  /* it is in the target repository already */
     bool is_there;      /* its manifest is, so its blobs are, too */
+    /* Repository of the target's registry that may have its blobs; NULL: as `from` suggests. */
+    char *mount_from;
     /* The stored manifest; in steps. */
     struct store_descriptor source;
     struct buf source_bytes;

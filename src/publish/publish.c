@@ -115,6 +115,7 @@ static void image_done(struct plan_image *image)
     buf_done(&image->converted);
     json_free(image->config);
     free(image->guessed_arch);
+    free(image->mount_from);
 }
 
 void plan_done(struct plan *plan)

@@ -112,6 +112,32 @@ expect_success 'a registry that cannot be asked: 1, and nothing is changed' '
     quirks "{\"rules\": [{\"status\": 503}]}" &&
     expect_status 1 push >out 2>err && diff -r pristine builds && quirks "{}"
 '
+# elsewhere REPO [OPTION...]: the build goes to another repository, too.
+elsewhere() {
+    elsewhere_repo=$1
+    shift
+    larder cosa push-container-manifest --repo="$elsewhere_repo" --tag=stable --artifact=ostree \
+        --metajsonname=base-oscontainer "$@"
+}
+expect_success 'a second repository of the registry gets the blobs from the first' '
+    push >out 2>err && forget_requests &&
+    elsewhere "$registry/more/os" --json >out.json 2>err &&
+    json out.json "d[\"blobs_copied\"] == 0 and d[\"blobs_mounted\"] == 6" &&
+    requests_are 6 "POST .*/more/os/.*[?&]mount=.*&from=os" &&
+    elsewhere "$registry/third/os" --json --v2s2 >out.json 2>err &&
+    json out.json "d[\"blobs_mounted\"] == 6" &&
+    requests_are 0 "from=more"
+'
+expect_success 'where it does not allow that, from here' '
+    quirks "{\"mount\": 403}" &&
+    elsewhere "$registry/fourth/os" --json >out.json 2>err &&
+    json out.json "d[\"blobs_copied\"] == 6 and d[\"blobs_mounted\"] == 0" && quirks "{}"
+'
+expect_success 'another registry has none of them' '
+    registry_start && here=docker://$registry && forget_requests &&
+    elsewhere "$registry/os" --json >out.json 2>err &&
+    json out.json "d[\"blobs_copied\"] == 6" && requests_are 0 "from="
+'
 expect_success '--image, as the node image job has it' '
     registry_image "{\"repo\": \"node\", \"tag\": \"x\", \"platforms\": [\"linux/amd64\",
         \"linux/arm64\"]}" >/dev/null &&
