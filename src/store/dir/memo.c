@@ -17,8 +17,13 @@
 #define MEMO_VERSION   1
 /* A file system stamps no finer than this (FAT apart, which has no links and can't be a store). */
 #define RACY_NS (2 * NS_PER_S)
-/* A tick of the slowest kernels (100 Hz) twice over. */
-#define SETTLE_NS      (20 * NS_PER_MS)
+/* A stamp that is further in the future: the clock was set back. */
+#define AHEAD_NS (20 * NS_PER_MS)
+/*
+ * The coarse clock moves on by a tick, 10 ms on the slowest kernels; but a virtual machine misses
+ * ticks for as long as it is not given its CPU.
+ */
+#define SETTLE_NS      (10 * NS_PER_S)
 #define SETTLE_STEP_NS (NS_PER_MS / 2)
 
 static int64_t ns_of(struct timespec t)
@@ -79,7 +84,7 @@ int memo_settle(int fd, struct stat *ret, struct larder_error *e)
     /* A write from now on is stamped with a clock that has moved on: it can't hide behind this
      * ctime. (Kernels with multigrain stamps never let it; there the wait is at most a tick.) */
     while (clock_coarse_ns() <= ns_of(st.st_ctim)) {
-        if (clock_monotonic_ns() > deadline)
+        if (ns_of(st.st_ctim) - clock_realtime_ns() > AHEAD_NS || clock_monotonic_ns() > deadline)
             return error_set(e, LARDER_BUSY, "file changed in the future: the clock was set back");
         clock_sleep_ns(SETTLE_STEP_NS);
     }

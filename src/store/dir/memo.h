@@ -78,8 +78,9 @@ int memo_remove(struct larder_store *store, const struct larder_digest *digest,
 #define MEMO_TOUCH_NS (60LL * 1000000000LL)
 void memo_touch(struct larder_store *store, const struct larder_digest *digest);
 /*
- * Waits (at most some 20 ms) until the coarse clock is past the file's ctime, then fstats. BUSY
- * when it is not by then (the clock was set back): no memo may be stored.
+ * Waits (a tick, 10 ms at most on a machine that is given its time) until the coarse clock is past
+ * the file's ctime, then fstats. BUSY when the ctime is in the future (the clock was set back): no
+ * memo may be stored.
  */
 int memo_settle(int fd, struct stat *ret, struct larder_error *e);
 
