@@ -34,7 +34,8 @@ struct sock {
     pthread_t thread;
     void (*serve)(struct sock *s, int fd, int number);
     void *arg;
-    _Atomic int connections;
+    _Atomic int connections; /* begun */
+    _Atomic int closed;      /* of them */
     _Atomic bool is_stopping;
     char url[256];
 };
@@ -61,6 +62,7 @@ static inline void *sock_main(void *arg)
         setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
         s->serve(s, fd, atomic_fetch_add(&s->connections, 1));
         close(fd);
+        atomic_fetch_add(&s->closed, 1);
     }
 }
 
@@ -86,6 +88,24 @@ static inline void sock_stop(struct sock *s)
     shutdown(s->fd, SHUT_RDWR);
     pthread_join(s->thread, NULL);
     close(s->fd);
+}
+
+/* Ends the connection, and returns when the other side's kernel knows it. */
+static inline void sock_end(int fd)
+{
+    struct tcp_info info = {.tcpi_state = TCP_FIN_WAIT1};
+    socklen_t n = sizeof(info);
+    shutdown(fd, SHUT_WR);
+    while (info.tcpi_state == TCP_FIN_WAIT1 &&
+           getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &n) == 0)
+        usleep(1000);
+}
+
+/* Waits until so many connections are closed. */
+static inline void sock_wait_closed(struct sock *s, int n)
+{
+    while (atomic_load(&s->closed) < n)
+        usleep(1000);
 }
 
 static inline const char *sock_url(struct sock *s, const char *target)

@@ -30,7 +30,7 @@ struct outcome {
 static struct http_client *client_new(void)
 {
     struct http_client *client = NULL;
-    const struct http_options options = {.no_netrc = true, .stall_timeout_ns = 5 * NS_PER_S};
+    const struct http_options options = {.no_netrc = true, .stall_timeout_ns = 3600 * NS_PER_S};
     assert_int_equal(http_client_new(&options, &client, NULL), 0);
     return client;
 }
@@ -187,10 +187,10 @@ static void test_bad_headers(void **state)
 
 /* ---- errors and redirects ---- */
 
+static _Atomic int n_refused; /* requests that have ended */
+
 static void serve_refusal(struct sock *s, int fd, int number)
 {
-    (void)s;
-    (void)number;
     if (!sock_read_head(fd, &last))
         return;
     /* Before a byte of the body is read, and then no more is. */
@@ -198,8 +198,8 @@ static void serve_refusal(struct sock *s, int fd, int number)
                   "WWW-Authenticate: Bearer realm=\"x\"\r\nConnection: close\r\n\r\n"
                   "{\"errors\":[]");
     shutdown(fd, SHUT_WR);
-    struct timespec t = {0, 50 * 1000 * 1000};
-    nanosleep(&t, NULL);
+    while (!s->is_stopping && n_refused <= number)
+        usleep(1000);
 }
 
 static void test_refusal_while_sending(void **state)
@@ -209,6 +209,7 @@ static void test_refusal_while_sending(void **state)
     assert_non_null(big);
     int fd = file_of(big, BIG);
     struct sock s;
+    n_refused = 0;
     sock_start(&s, serve_refusal, NULL);
     for (int i = 0; i < 30; i++) {
         struct source source = {BIG, false};
@@ -219,14 +220,17 @@ static void test_refusal_while_sending(void **state)
             upload =
                 (struct http_upload){.fd = -1, .n_bytes = BIG, .read = read_source, .arg = &source};
         struct buf page = BUF_INIT(8);
+        int64_t start = clock_monotonic_ns();
         struct outcome got = perform((struct http_request){
             .method = HTTP_PUT, .url = sock_url(&s, "/b"), .upload = &upload, .error_body = &page});
         assert_string_equal(got.e.msg, "");
         assert_int_equal(got.response.status, 401);
         assert_string_equal(page.p, "{\"errors"); /* cut */
         assert_int_equal(http_response_header(&got.response, "WWW-Authenticate", 0).n, 16);
-        if (i % 3 == 2)
-            assert_int_equal(source.left, BIG); /* it was asked first */
+        /* It was asked first; a server that says nothing for a second is sent the body. */
+        if (i % 3 == 2 && clock_monotonic_ns() - start < NS_PER_S)
+            assert_int_equal(source.left, BIG);
+        n_refused++;
         buf_done(&page);
         http_response_done(&got.response);
     }

@@ -7,12 +7,15 @@
 #include "base/clock.h"
 #include "net/http/http.h"
 
+/* Longer than a test may take: whatever is shorter in a test is what ends its request. */
+#define PATIENT_NS (3600 * NS_PER_S)
+
 static struct http_client *client_with(struct http_options options)
 {
     struct http_client *client = NULL;
     options.no_netrc = true;
     if (options.stall_timeout_ns == 0)
-        options.stall_timeout_ns = 5 * NS_PER_S;
+        options.stall_timeout_ns = PATIENT_NS;
     assert_int_equal(http_client_new(&options, &client, NULL), 0);
     return client;
 }
@@ -272,8 +275,10 @@ static void serve_kept(struct sock *s, int fd, int number)
             sock_puts(fd, end);
         else
             sock_puts(fd, keep == KEEP_SURPLUS ? HEAD "Content-Length: 2\r\n\r\nok!" : ok);
-        if (keep == KEEP_CLOSE)
+        if (keep == KEEP_CLOSE) {
+            sock_end(fd);
             break;
+        }
         if (keep == KEEP_SILENT && number == 0) {
             sock_read(fd, r); /* the next request is read and not answered */
             break;
@@ -319,8 +324,8 @@ static void test_kept_connections(void **state)
             if (rc == 0)
                 assert_string_equal(got.body.p, "ok");
             buf_done(&got.body);
-            const struct timespec pause = {0, 20 * 1000 * 1000};
-            nanosleep(&pause, NULL);
+            if (j == 0 && keep == KEEP_CLOSE)
+                sock_wait_closed(&s, 1);
         }
         if (s.connections != rows[i].connections)
             fail_msg("row %zu: %d connections", i, s.connections);
@@ -442,14 +447,14 @@ static void test_connecting_takes_too_long(void **state)
     assert_int_equal(got.rc, -LARDER_UNREACHABLE);
     assert_int_equal(got.e.sys_errno, ETIMEDOUT);
     http_client_free(client);
-    assert_true(clock_monotonic_ns() - start < 2 * NS_PER_S);
+    assert_true(clock_monotonic_ns() - start < 60 * NS_PER_S); /* the kernel's: two minutes */
 
     int64_t when = clock_monotonic_ns() + 150 * NS_PER_MS;
     struct larder_observer observer = {.arg = &when, .is_canceled = cancel_soon};
-    client = client_with((struct http_options){.observer = &observer});
+    client =
+        client_with((struct http_options){.connect_timeout_ns = PATIENT_NS, .observer = &observer});
     got = perform(client, (struct http_request){0}, url);
     assert_int_equal(got.rc, -LARDER_CANCELED);
-    assert_true(clock_monotonic_ns() - when < NS_PER_S);
     http_client_free(client);
     for (size_t i = 0; i < ARRAY_LEN(fill); i++)
         close(fill[i]);
@@ -499,13 +504,13 @@ static void test_stalled_upload(void **state)
         sock_start(&s, serve_deaf, NULL);
         int64_t when = clock_monotonic_ns() + 200 * NS_PER_MS;
         struct larder_observer observer = {.arg = &when, .is_canceled = cancel_soon};
-        struct http_client *client = client_with((struct http_options){
-            .stall_timeout_ns = 400 * NS_PER_MS, .observer = i < 2 ? NULL : &observer});
+        struct http_client *client = client_with(
+            (struct http_options){.stall_timeout_ns = i < 2 ? 400 * NS_PER_MS : PATIENT_NS,
+                                  .observer = i < 2 ? NULL : &observer});
         struct outcome got =
             perform(client, (struct http_request){.method = HTTP_PUT, .upload = &uploads[i % 2]},
                     sock_url(&s, "/x"));
         assert_int_equal(got.rc, i < 2 ? -LARDER_UNREACHABLE : -LARDER_CANCELED);
-        assert_true(clock_monotonic_ns() - when < 3 * NS_PER_S);
         http_client_free(client);
         sock_stop(&s);
     }
@@ -555,8 +560,8 @@ static void test_answer_that_takes_long(void **state)
     (void)state;
     struct sock s;
     sock_start(&s, serve_deaf, NULL);
-    struct http_client *client = client_with(
-        (struct http_options){.stall_timeout_ns = NS_PER_S, .answer_timeout_ns = 200 * NS_PER_MS});
+    struct http_client *client =
+        client_with((struct http_options){.answer_timeout_ns = 200 * NS_PER_MS});
     struct outcome got =
         perform(client, (struct http_request){.method = HTTP_POST}, sock_url(&s, "/x"));
     assert_int_equal(got.rc, -LARDER_UNREACHABLE);
