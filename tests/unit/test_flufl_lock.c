@@ -132,9 +132,9 @@ static void breaking(void **state)
     struct process_id self;
     char host[256], rows[12][400];
     bool is_broken[12];
-    time_t until[12];
+    time_t lasts_s[12];
     size_t n = 0;
-    long dead = dead_pid(), parent = (long)getppid(), far = time(NULL) + 1000;
+    long dead = dead_pid(), parent = (long)getppid(), far = 1000;
 
     assert_int_equal(gethostname(host, sizeof(host)), 0);
     assert_int_equal(process_id_self(&self, NULL), 0);
@@ -142,11 +142,11 @@ static void breaking(void **state)
     do {                                                 \
         snprintf(rows[n], sizeof(rows[n]), __VA_ARGS__); \
         is_broken[n] = (broken);                         \
-        until[n++] = (when);                             \
+        lasts_s[n++] = (when);                           \
     } while (0)
-    ROW(true, time(NULL) - 60, "far.example.org|1234|99");
-    ROW(false, time(NULL) - 3, "far.example.org|1234|99"); /* clocks differ */
-    ROW(false, far, "%s|%ld|99", host, dead);              /* taken just now */
+    ROW(true, -60, "far.example.org|1234|99");
+    ROW(false, -3, "far.example.org|1234|99"); /* clocks differ */
+    ROW(false, far, "%s|%ld|99", host, dead);  /* taken just now */
     ROW(false, far, "%s|%ld|99", host, parent);
     ROW(true, far, "%s|%ld|larder.7.%llu.%s.1", "other", dead,
         (unsigned long long)self.pid_namespace, self.boot_id);
@@ -158,22 +158,26 @@ static void breaking(void **state)
         "00000000-0000-0000-0000-000000000000");
     ROW(false, far, "%s|%ld|larder.nonsense", host, dead);
     ROW(false, far, "nonsense");
-    ROW(true, time(NULL) - 60, "nonsense");
+    ROW(true, -60, "nonsense");
     for (size_t i = 0; i < n; i++) {
         struct ear ear = {.polls_left = 1};
         struct larder_observer observer = {.arg = &ear, .is_canceled = is_canceled};
         struct flufl_lock *lock = NULL;
-        plant(s, rows[i], until[i]);
+        time_t now = time(NULL);
+        plant(s, rows[i], now + lasts_s[i]);
         int r = flufl_lock_take(s->fd, s->path, NAME, &observer, &lock, NULL);
-        if (r != (is_broken[i] ? 0 : -LARDER_CANCELED))
-            fail_msg("row %zu (%s): %d", i, rows[i], r);
         flufl_lock_release(lock);
-        /* The dead one's claim went with its lock. */
-        assert_int_equal(n_files(s), is_broken[i] ? 0 : 2);
         char claim[420];
         snprintf(claim, sizeof(claim), NAME "|%.399s", rows[i]);
+        /* A machine that stood still for so long made the lock older than its row says. */
+        bool was_late = r == 0 && !is_broken[i] && time(NULL) - now > 5;
+        if (!was_late && r != (is_broken[i] ? 0 : -LARDER_CANCELED))
+            fail_msg("row %zu (%s): %d", i, rows[i], r);
+        /* The dead one's claim went with its lock. */
+        assert_int_equal(n_files(s), r == 0 ? 0 : 2);
         unlinkat(s->fd, claim, 0);
         unlinkat(s->fd, NAME, 0);
+        i -= was_late; /* once more */
     }
 }
 

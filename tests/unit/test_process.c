@@ -78,12 +78,12 @@ static void collects_output_and_status(void **state __attribute__((unused)))
     struct buf err = BUF_INIT(8);
     int status = -1;
 
-    assert_int_equal(process_run(argv, 10000, &out, &err, &status, NULL), 0);
+    assert_int_equal(process_run(argv, 0, &out, &err, &status, NULL), 0);
     assert_true(WIFEXITED(status));
     assert_int_equal(WEXITSTATUS(status), 3);
     assert_string_equal(out.p, "got<>\n");
     assert_string_equal(err.p, "9abcdef\n");
-    assert_int_equal(process_run(argv, 10000, NULL, NULL, &status, NULL), 0);
+    assert_int_equal(process_run(argv, 0, NULL, NULL, &status, NULL), 0);
     buf_done(&out);
     buf_done(&err);
 }
@@ -94,7 +94,7 @@ static void much_output_in_pieces(void **state __attribute__((unused)))
     struct buf out = BUF_INIT(3000000);
     int status = -1;
 
-    assert_int_equal(process_run(argv, 20000, &out, NULL, &status, NULL), 0);
+    assert_int_equal(process_run(argv, 0, &out, NULL, &status, NULL), 0);
     assert_int_equal(status, 0);
     assert_int_equal(out.n, 3000000);
     buf_done(&out);
@@ -102,21 +102,19 @@ static void much_output_in_pieces(void **state __attribute__((unused)))
 
 static void limits_end_it(void **state __attribute__((unused)))
 {
-    static const char *const sleeper[] = {"sleep", "60", NULL};
+    static const char *const sleeper[] = {"sleep", "1000", NULL};
     static const char *const endless[] = {"yes", NULL};
     static const char *const noisy[] = {"sh", "-c", "exec yes >&2", NULL};
     struct larder_error e = LARDER_ERROR_INIT;
     struct buf out = BUF_INIT(1000);
     struct buf err = BUF_INIT(100);
-    int64_t start = clock_monotonic_ns();
     int status = 42;
 
     assert_int_equal(process_run(sleeper, 100, &out, NULL, &status, &e), -LARDER_IO);
     assert_non_null(strstr(e.msg, "sleep"));
-    assert_int_equal(process_run(endless, 10000, &out, NULL, &status, &e), -LARDER_LIMIT);
+    assert_int_equal(process_run(endless, 0, &out, NULL, &status, &e), -LARDER_LIMIT);
     assert_int_equal(process_run(noisy, 100, NULL, &err, &status, &e), -LARDER_IO);
     assert_int_equal(status, 42);
-    assert_true(clock_monotonic_ns() - start < 20 * NS_PER_S);
     /* Nothing is left to be reaped. */
     assert_int_equal(waitpid(-1, NULL, WNOHANG), -1);
     buf_done(&out);
@@ -125,14 +123,15 @@ static void limits_end_it(void **state __attribute__((unused)))
 
 static void a_grandchild_does_not_hold_us(void **state __attribute__((unused)))
 {
-    static const char *const argv[] = {"sh", "-c", "sleep 3 & echo hi", NULL};
+    static const char *const argv[] = {"sh", "-c", "sleep 1000 & echo $!", NULL};
     struct buf out = BUF_INIT(1000);
-    int64_t start = clock_monotonic_ns();
     int status = -1;
 
     assert_int_equal(process_run(argv, 0, &out, NULL, &status, NULL), 0);
-    assert_string_equal(out.p, "hi\n");
-    assert_true(clock_monotonic_ns() - start < 2 * NS_PER_S);
+    pid_t grandchild = (pid_t)atoi(out.p);
+    assert_true(grandchild > 1);
+    /* It is still there, with our pipe. */
+    assert_int_equal(kill(grandchild, SIGKILL), 0);
     buf_done(&out);
 }
 
@@ -141,25 +140,29 @@ static void input_and_group(void **state __attribute__((unused)))
     static const char *const argv[] = {"sh", "-c", "head -c 3; echo \"<$(cat)>\"", NULL};
     static const char *const deaf[] = {"true", NULL};
     /* The grandchild outlives its parent's death by SIGKILL, if nobody kills it. */
-    static const char *const family[] = {"sh", "-c", "sleep 61 & echo $!; wait", NULL};
+    static const char *const family[] = {"sh", "-c", "sleep 1000 & echo $!; wait", NULL};
     struct larder_error e = LARDER_ERROR_INIT;
     struct buf out = BUF_INIT(1000);
     int status = -1;
 
     assert_int_equal(
-        process_run_input(argv, SLICE_LIT("abcdef\n"), 10000, NULL, &out, NULL, &status, NULL), 0);
+        process_run_input(argv, SLICE_LIT("abcdef\n"), 0, NULL, &out, NULL, &status, NULL), 0);
     assert_string_equal(out.p, "abc<def>\n");
-    assert_int_equal(
-        process_run_input(deaf, SLICE_LIT("x"), 10000, NULL, NULL, NULL, &status, NULL), 0);
+    assert_int_equal(process_run_input(deaf, SLICE_LIT("x"), 0, NULL, NULL, NULL, &status, NULL),
+                     0);
     assert_int_equal(status, 0);
 
+    /* On a machine that is slow to start a shell the limit may end it before it says a word. */
     buf_reset(&out);
-    assert_int_equal(process_run_input(family, SLICE_LIT(""), 300, NULL, &out, NULL, &status, &e),
-                     -LARDER_IO);
+    for (int limit_ms = 300; out.n == 0 && limit_ms < 60000; limit_ms *= 3)
+        assert_int_equal(
+            process_run_input(family, SLICE_LIT(""), limit_ms, NULL, &out, NULL, &status, &e),
+            -LARDER_IO);
+    assert_true(out.n > 0);
     pid_t grandchild = (pid_t)atoi(out.p);
     assert_true(grandchild > 1);
     struct process_id id = {.pid = grandchild};
-    for (int i = 0; i < 100 && kill(grandchild, 0) == 0; i++) {
+    for (int i = 0; i < 6000 && kill(grandchild, 0) == 0; i++) {
         if (process_id_of(grandchild, &id, NULL) < 0 || process_check(&id) == PROCESS_DEAD)
             break;
         clock_sleep_ns(20 * NS_PER_MS);
@@ -194,7 +197,7 @@ static void works_without_stdio(void **state __attribute__((unused)))
         close(0);
         close(1);
         close(2);
-        rc = process_run(argv, 5000, &out, &err, &status, NULL);
+        rc = process_run(argv, 0, &out, &err, &status, NULL);
         _exit(rc == 0 && status == 0 && out.n == 4 && err.n == 4 && !strcmp(out.p, "out\n") &&
                       !strcmp(err.p, "err\n")
                   ? 0
