@@ -57,15 +57,13 @@ static void racy_rule(void **state)
     assert_false(fingerprint_is_settled(&st, changed + 5 * NS_PER_S));
 }
 
-static void settle_is_short_and_gives_the_last_stamps(void **state)
+static void settle_gives_the_last_stamps(void **state)
 {
     struct fixture *f = *state;
     struct stat st, later;
     fixture_write(f, "tmp/x", "x");
     int fd = open(fixture_path(f, "tmp/x"), O_RDWR);
-    int64_t began = clock_monotonic_ns();
     assert_int_equal(memo_settle(fd, &st, &f->e), 0);
-    assert_true(clock_monotonic_ns() - began < 1000 * NS_PER_MS);
     /* A write after it is always seen. */
     assert_int_equal(pwrite(fd, "y", 1, 0), 1);
     assert_int_equal(fstat(fd, &later), 0);
@@ -80,7 +78,7 @@ static void round_trip(void **state)
     struct larder_digest digest = {.alg = LARDER_DIGEST_SHA512, .bytes = {7}};
     struct memo memo = {.verified_ns = 42}, back;
     struct stat st = sample();
-    int64_t used = 0;
+    int64_t used = 0, began = clock_coarse_ns();
 
     assert_int_equal(memo_read(f->store, &digest, &back, &used, &f->e), -LARDER_NOENT);
     memo_fill(&memo, &st);
@@ -91,7 +89,7 @@ static void round_trip(void **state)
     assert_int_equal(back.added_ns, memo.added_ns);
     assert_string_equal(back.boot_id, process_boot_id());
     assert_false(back.is_invalid);
-    assert_true(clock_realtime_ns() - used < 60 * NS_PER_S);
+    assert_true(used >= began);
     assert_int_equal(memo_remove(f->store, &digest, &f->e), 0);
     assert_int_equal(memo_remove(f->store, &digest, &f->e), 0);
 }
@@ -101,21 +99,22 @@ static void last_use(void **state)
     struct fixture *f = *state;
     struct larder_digest digest = fixture_put(f, "abc");
     struct memo memo;
-    int64_t used = 0, again = 0, now = clock_realtime_ns();
+    int64_t used = 0, again = 0;
     const char *name = fixture_path(f, fixture_blob_name("memo", &digest));
 
-    /* A recent use is not written again; an old one is; one in the future is put right. */
+    /* A use of the last minute is not written again; an old one is; one in the future is put
+     * right. */
     static const struct {
         int64_t age_s;
         bool is_touched;
-    } cases[] = {{30, false}, {61, true}, {86400, true}, {-86400, true}};
+    } cases[] = {{0, false}, {61, true}, {86400, true}, {-86400, true}};
     for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
         struct timespec t[2] = {{.tv_nsec = UTIME_OMIT},
-                                {.tv_sec = now / NS_PER_S - cases[i].age_s}};
+                                {.tv_sec = clock_realtime_ns() / NS_PER_S - cases[i].age_s}};
         assert_int_equal(utimensat(AT_FDCWD, name, t, 0), 0);
         memo_touch(f->store, &digest);
         assert_int_equal(memo_read(f->store, &digest, &memo, &used, &f->e), 0);
-        assert_int_equal(llabs(used - now) < 20 * NS_PER_S, cases[i].is_touched);
+        assert_int_equal(used != t[1].tv_sec * NS_PER_S, cases[i].is_touched);
     }
     /* A scrub that rewrites the memo is no use. */
     struct timespec t[2] = {{.tv_nsec = UTIME_OMIT}, {.tv_sec = 1600000000, .tv_nsec = 5}};
@@ -187,7 +186,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(compare),
         cmocka_unit_test(racy_rule),
-        STORE(settle_is_short_and_gives_the_last_stamps),
+        STORE(settle_gives_the_last_stamps),
         STORE(round_trip),
         STORE(last_use),
         STORE(damage_counts_as_none),

@@ -28,6 +28,7 @@ static void moves_bytes_out_of_reach(void **state)
     struct fixture *f = *state;
     struct larder_digest digest = fixture_put(f, "abc"), actual = fixture_put(f, "abX");
     struct items items = {0};
+    int64_t began = clock_coarse_ns();
     char c[3];
 
     int fd = open(fixture_path(f, "blobs/sha256/" ABC_HEX), O_RDONLY);
@@ -44,7 +45,7 @@ static void moves_bytes_out_of_reach(void **state)
     assert_true(larder_digest_equal(&items.last.digest, &digest));
     assert_true(larder_digest_equal(&items.last.actual, &actual));
     assert_string_equal(items.reason, "bytes\\x0adiffer");
-    assert_true(clock_realtime_ns() - items.last.since_ns < 60 * NS_PER_S);
+    assert_true(items.last.since_ns >= began);
     assert_true(items.last.allocated_bytes > 0);
 
     /* A second one of the same name, without its note: still listed. */
