@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Real registries for the tests beside this file: Debian's docker-registry (2.8), distribution (3)
-and olareg, each over a directory, on a free port of loopback, with TLS, passwords or tokens.
+and olareg, each over a directory, on a port of loopback that it got itself, with TLS, passwords or tokens.
 
 $LARDER_PEERS (see peers.sh) is looked in before PATH.
 """
@@ -13,7 +13,6 @@ import json
 import os
 import re
 import shutil
-import socket
 import ssl
 import subprocess
 import sys
@@ -63,10 +62,33 @@ def kinds():
     return [kind for kind in KINDS if peer(PROGRAMS[kind])]
 
 
-def free_port():
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return s.getsockname()[1]
+ESTABLISHED, SYN_RECV, CLOSE_WAIT, LISTEN = "01", "03", "08", "0A"  # of /proc/net/tcp
+
+
+def tcp_sockets():
+    """[(local port, state, inode)] of this machine."""
+    found = []
+    for name in ("tcp", "tcp6"):
+        try:
+            with open(f"/proc/net/{name}", encoding="ascii") as f:
+                lines = [line.split() for line in f][1:]
+        except FileNotFoundError:
+            continue
+        found += [(int(line[1].rsplit(":", 1)[1], 16), line[3], int(line[9])) for line in lines]
+    return found
+
+
+def sockets_of(pid):
+    """Inodes of the sockets that a process has."""
+    found = set()
+    for fd in os.listdir(f"/proc/{pid}/fd"):
+        try:
+            target = os.readlink(f"/proc/{pid}/fd/{fd}")
+        except FileNotFoundError:
+            continue
+        if target.startswith("socket:["):
+            found.add(int(target[8:-1]))
+    return found
 
 
 def digest_of(data):
@@ -129,10 +151,13 @@ class TokenServer:
     larder may do everything, reader may pull, anybody may pull from public/.
     """
 
-    def __init__(self, lifetime_s=300):
+    number = 0
+
+    def __init__(self, lifetime_s=3600):
+        TokenServer.number += 1
         self.lifetime_s = lifetime_s
         self.log = []
-        base = os.path.join(interop.work, f"tokens{free_port()}")
+        base = os.path.join(interop.work, f"tokens{TokenServer.number}")
         os.mkdir(base)
         self.key, self.certificate = base + "/key", base + "/certificate"
         run("openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=tokens",
@@ -232,15 +257,15 @@ class Registry:
         self.log = os.path.join(self.base, "log")
         self.seen = 0
         self.process = None
+        self.port = None
+        self.idle = set()
         atexit.register(self.stop)
         self.start()
 
     def start(self):
-        port = free_port()
-        self.host = f"127.0.0.1:{port}"
         program = peer(PROGRAMS[self.kind])
         if self.kind == "olareg":
-            argv = [program, "serve", "--addr", "127.0.0.1", "--port", str(port), "--dir",
+            argv = [program, "serve", "--addr", "127.0.0.1", "--port", "0", "--dir",
                     self.storage, "-v", "trace"]
             argv += ["--api-delete", "--api-blob-delete"] if self.delete else []
             argv += ["--tls-cert", self.tls[0], "--tls-key", self.tls[1]] if self.tls else []
@@ -252,10 +277,12 @@ class Registry:
         with open(self.log, "ab") as log:
             self.process = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
         try:
-            wait_for(self.kind, self.answers, self.process)
+            wait_for(self.kind, self.listens, self.process)
         except AssertionError as problem:
             with open(self.log, encoding="utf-8", errors="replace") as log:
                 raise AssertionError(f"{problem}\n{log.read()[-2000:]}") from None
+        self.host = f"127.0.0.1:{self.port}"
+        self.idle = sockets_of(self.process.pid)
         self.mark()
 
     def config(self):
@@ -263,7 +290,7 @@ class Registry:
                   "storage": {"filesystem": {"rootdirectory": self.storage},
                               "delete": {"enabled": self.delete},
                               "maintenance": {"uploadpurging": {"enabled": False}}},
-                  "http": {"addr": self.host}}
+                  "http": {"addr": "127.0.0.1:0"}}
         if self.tls:
             config["http"]["tls"] = {"certificate": self.tls[0], "key": self.tls[1]}
             if self.client_ca:
@@ -278,12 +305,12 @@ class Registry:
                                         "issuer": "tests", "rootcertbundle": self.auth.certificate}}
         return config
 
-    def answers(self):
-        try:
-            with socket.create_connection(("127.0.0.1", int(self.host.split(":")[1])), 1):
-                return True
-        except OSError:
-            return False
+    def listens(self):
+        """It chose its port itself, so nobody else can have taken it."""
+        mine = sockets_of(self.process.pid)
+        ports = [port for port, state, inode in tcp_sockets() if state == LISTEN and inode in mine]
+        self.port = ports[0] if ports else None
+        return bool(ports)
 
     def stop(self):
         if self.process and self.process.poll() is None:
@@ -292,17 +319,25 @@ class Registry:
 
     # ---- what it was asked ----
 
+    def is_at_rest(self):
+        """No client is left whose connection it would not have closed."""
+        return not sockets_of(self.process.pid) - self.idle and not any(
+            port == self.port and state in (ESTABLISHED, SYN_RECV, CLOSE_WAIT)
+            for port, state, _ in tcp_sockets())
+
+    def settle(self):
+        """Clients that ended, or were killed, may have requests at work still. It closes their
+        connections when it is through with them, and wrote its lines about them."""
+        wait_for(f"{self.kind} to be through with all requests", self.is_at_rest, self.process)
+
     def mark(self):
         """requests() counts from here."""
-        self.requests()
+        self.settle()
         self.seen = os.path.getsize(self.log)
 
     def requests(self):
         """[(method, target, status)] since mark(), tokens not among them."""
-        size = -1
-        while size != os.path.getsize(self.log):  # lines come after their answers
-            size = os.path.getsize(self.log)
-            time.sleep(0.05)
+        self.settle()
         with open(self.log, "rb") as log:
             log.seek(self.seen)
             text = log.read().decode(errors="replace")
