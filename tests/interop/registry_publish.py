@@ -66,8 +66,20 @@ def podman_pushes(name, specs, *more):
         return f.read()
 
 
-HAS_PODMAN = bool(peer("podman")) and os.geteuid() == 0
-WHY_NOT = "no podman here, or not root"
+def why_no_podman():
+    """None, or why podman can't be asked here."""
+    if not peer("podman") or os.geteuid() != 0:
+        return "no podman here, or not root"
+    try:
+        podman("manifest", "create", "example.org/try:1")
+        podman("manifest", "rm", "example.org/try:1")
+    except AssertionError as problem:
+        return "it makes no lists: " + str(problem).replace("#", "").splitlines()[-1]
+    return None
+
+
+WHY_NOT = why_no_podman()
+HAS_PODMAN = not WHY_NOT
 
 
 def golden():
