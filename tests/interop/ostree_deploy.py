@@ -12,7 +12,7 @@ import interop
 from interop import LARDER, case, equal, run
 from ostree_rig import Sysroot, can_boot, found, has_updates
 
-interop.need("ostree", "unshare", "chroot")
+interop.need("ostree", "unshare", "setpriv", "chroot")
 why = ostree_ext.missing() or can_boot() or has_updates() or \
     (None if kinds() else "no registry here")
 if why:

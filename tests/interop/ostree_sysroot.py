@@ -11,7 +11,7 @@ from images import Layout
 from ostree_rig import (Repo, Sysroot, can_boot, digest, found, has_updates, image, larder,
                         make_tree, told)
 
-interop.need("ostree", "unshare", "chroot")
+interop.need("ostree", "unshare", "setpriv", "chroot")
 if can_boot():
     print(f"1..0 # SKIP {can_boot()}")
     raise SystemExit(0)

@@ -9,7 +9,7 @@ import re
 import struct
 
 import interop
-from interop import Store, case, equal, run, sha256
+from interop import Skip, Store, case, equal, run, sha256
 
 interop.need("qemu-img", "qemu-io")
 
@@ -77,12 +77,14 @@ def with_snapshot(name):
 
 def secret(name, fmt, *options):
     """An encrypted image; few rounds, because nothing is to be protected."""
-    for _ in range(10):
+    # qemu-img measures how fast it hashes, and gives up where others take its turns.
+    for _ in range(50):
         made = run("qemu-img", "create", "-q", "--object", "secret,id=s,data=open-sesame",
                    "-f", fmt, *options, at(name), "8M", status=None)
-        # qemu-img measures how fast it hashes, and gives up where others take its turns.
         if made.returncode == 0 or "accurate CPU usage" not in made.stderr:
             break
+    if made.returncode and "accurate CPU usage" in made.stderr:
+        raise Skip("qemu-img can't measure its speed here")
     equal(made.returncode, 0, made.stderr)
     return at(name)
 
