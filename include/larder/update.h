@@ -166,7 +166,7 @@ struct larder_update_fetch_options {
     bool or_newer;   /* when the digest is gone: check again, and fetch what is there now */
     bool is_partial; /* with ostree and an "oci:" destination: leave out layers that the repository
                         has, which an import of ostree-ext does not ask for */
-    bool dry_run;    /* say what would be fetched */
+    bool dry_run;    /* say what would be fetched: asks whether it is there, writes nothing */
     unsigned jobs;   /* 0: default */
     void *reserved[4];
 };
@@ -196,7 +196,8 @@ LARDER_API void larder_update_fetched_done(struct larder_update_fetched *fetched
  * Fetches the recorded update: by its digest, never by its tag, and checks all of it. The space it
  * needs is looked for first (NOSPACE names both numbers). Layers here are not fetched again but
  * hashed, and held against gc until the image is complete; what was fetched before a failure is
- * found by the next run. At the end the destination's name points to the image.
+ * found by the next run. At the end the destination's name points to the image; where somebody
+ * moved it since the fetch began, it stays as it is (BUSY).
  *
  * What is complete there already is a success without network, also when the update has become the
  * base (or, with a sysroot, is staged) since it was recorded.

@@ -175,6 +175,10 @@ int archive_open(const char *path, unsigned flags, const struct larder_observer 
 /* handle: borrowed, and not used by others meanwhile. */
 int dir_store_open(struct larder_store *handle, unsigned flags, struct store **ret,
                    struct larder_error *e);
+/* Of a dir store: from now on manifest_put moves a ref only from `expected` (borrowed; alg NONE:
+ * the ref is not there) or from the manifest itself, else BUSY. No other manifest_put of any
+ * process comes between the look and the move. NULL: from whatever it is. */
+void dir_store_expect(struct store *s, const struct larder_digest *expected);
 /* reference: of a repository (tag and digest are not looked at). */
 int registry_open(const struct oci_reference *reference, const struct remote_options *options,
                   unsigned flags, struct store **ret, struct larder_error *e);

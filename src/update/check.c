@@ -474,7 +474,7 @@ int check_run(const struct update_ask *ask, const struct check_context *context,
     if (rc >= 0)
         rc = check_readable(&c, e);
     if (rc >= 0)
-        rc = keep(&c, e);
+        rc = context && context->is_dry ? 0 : keep(&c, e);
     if (rc == 0)
         rc = answer(&c, ret, e);
     check_done(&c);

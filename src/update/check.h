@@ -10,6 +10,7 @@
 struct check_context {
     struct remote_shared *shared; /* NULL */
     struct remote_limit *limit;   /* NULL: limits are waited for */
+    bool is_dry;                  /* nothing is kept */
 };
 
 /* What was recorded before. */

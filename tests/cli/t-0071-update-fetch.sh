@@ -25,9 +25,12 @@ expect_success 'nothing is recorded: 3, and nothing is asked' '
 expect_success '--dry-run: what would be fetched, and nothing is' '
     two=$(os_image "$v2") && added=$(member "$test_work/image.json" layers 2) &&
     larder -q update check "$ref" >out && forget_requests &&
+    find "$LARDER_HOME" -printf "%p %T@ %s\n" | sort >before &&
     larder update fetch --dry-run "$ref" >out 2>err &&
+    find "$LARDER_HOME" -printf "%p %T@ %s\n" | sort >after && test_cmp before after &&
     expect_match "would fetch 1 layer \(100.0 kB\)" err && expect_match "^Digest: $two\$" out &&
-    requests_are 0 "GET .*/blobs/" && test "$(stored "$name")" = "$one" &&
+    requests_are 0 "GET .*/blobs/" && requests_are 1 "GET .*/manifests/$two" &&
+    requests_are 1 "HEAD .*/blobs/$added" && test "$(stored "$name")" = "$one" &&
     larder --json update show "$ref" >out && json out "d[\"update\"][\"digest\"] == \"$two\""
 '
 expect_success 'the tag moved: what was found is fetched, by its digest' '
@@ -75,6 +78,14 @@ expect_success 'gone from the registry: 6, the record stays, nothing else is fet
     larder --json update show "$ref" >after && test_cmp before after &&
     expect_status 6 larder --json update fetch "$ref" >out 2>err && json out "d[\"error\"][\"code\"] == \"gone\""
 '
+expect_success '... and a dry run says so, as it does of what --or-newer would fetch; neither writes' '
+    find "$LARDER_HOME" -printf "%p %T@ %s\n" | sort >before &&
+    expect_status 6 larder update fetch -n "$ref" >out 2>err && test ! -s out && expect_match "prepared digest gone" err &&
+    larder --json update fetch -n --or-newer --state-dir "$PWD/state" "$ref" >out &&
+    json out "d[\"digest\"] == \"$five\" and d[\"is_newer\"] and d[\"dry_run\"] and d[\"layers_fetched\"] == 1" &&
+    json out "d[\"location\"] == \"store:$name\" and not d[\"was_there\"]" && test ! -e state &&
+    find "$LARDER_HOME" -printf "%p %T@ %s\n" | sort >after && test_cmp before after
+'
 expect_success '--or-newer: what is there now' '
     larder --json update fetch --or-newer "$ref" >out &&
     json out "d[\"digest\"] == \"$five\" and d[\"is_newer\"] is True" && test "$(stored "$name")" = "$five"
@@ -85,10 +96,11 @@ expect_success '--or-newer takes what was found when that is there' '
     larder --json update fetch --or-newer "$ref" >out &&
     json out "d[\"digest\"] == \"$six\" and d[\"is_newer\"] is False"
 '
-expect_success 'a layer is gone: 6, and the base stays' '
+expect_success 'a layer is gone: 6, also of a dry run, and the base stays' '
     larder -q update check "$ref" >out && test "$(cat out)" = "$seven" &&
     admin DELETE "/_blob/os/$(larder inspect --raw "docker://$registry/os@$seven" |
         "$python" -c "import json, sys; print(json.load(sys.stdin)[\"layers\"][0][\"digest\"])")" &&
+    expect_status 6 larder update fetch -n "$ref" 2>err && expect_match "prepared digest gone: .*no such blob" err &&
     expect_status 6 larder update fetch "$ref" 2>err && expect_match "gone" err &&
     test "$(stored "$name")" = "$six" && larder --json update show "$ref" >out &&
     json out "d[\"update\"][\"digest\"] == \"$seven\"" && larder fsck
@@ -135,6 +147,35 @@ expect_success 'a check while a fetch runs: the fetch keeps to its own, and hide
     test "$(stored "$race")" = "$second" && larder --json update show "$race" >out &&
     json out "d[\"state\"] != \"unchanged\"" && forget_requests && larder -q update check "$race" >found &&
     test "$(cat found)" = "$third" && requests_are 1
+'
+expect_success 'the name was moved while a fetch ran: 7, and it stays where somebody put it' '
+    larder -q update check "$race" >found && fourth=$(cat found) &&
+    larder inspect --raw "docker://$registry/race@$fourth" >raw &&
+    layer=$(member raw layers 0 digest) && larder -q copy "docker://$registry/first:stable" store:mine &&
+    quirks "{\"rules\": [{\"match\": \"GET .*/blobs/$layer\", \"delay\": 3, \"times\": 1}]}" &&
+    { larder update fetch "$race" >out 2>err & fetch=$!; } && wait_for 10 requests_are 1 "GET .*/manifests/$fourth" &&
+    larder -q copy store:mine "store:$race" && { wait "$fetch"; test $? -eq 7; } && quirks "{}" && test ! -s out &&
+    expect_match "store:$race: was moved by somebody, and points to $first now" err &&
+    expect_match "update check" err && test "$(stored "$race")" = "$first" &&
+    larder --json update show "$race" >out && json out "d[\"state\"] == \"unknown\""
+'
+expect_success '... of another destination, too: a name of the store, and a layout' '
+    for to in "store:elsewhere" "oci:$PWD/elsewhere:os"; do
+        larder -q copy "docker://$registry/repacked:stable" "$to" && larder -q update check "$race" >found &&
+            test "$(cat found)" = "$fourth" &&
+            larder delete "store:$race" && larder gc --keep-for 0 >/dev/null && larder -q copy store:mine "store:$race" &&
+            larder -q update check "$race" >/dev/null &&
+            quirks "{\"rules\": [{\"match\": \"GET .*/blobs/$layer\", \"delay\": 3, \"times\": 1}]}" &&
+            { larder -q update fetch --to "$to" "$race" >out 2>err & fetch=$!; } &&
+            wait_for 10 requests_are 1 "GET .*/manifests/$fourth" && larder -q copy store:mine "$to" &&
+            { wait "$fetch"; test $? -eq 7; } && quirks "{}" &&
+            expect_match "was moved by somebody, and points to $first now" err &&
+            larder inspect --raw "$to" >raw && test "$(digest raw)" = "$first" || return 1
+    done
+'
+expect_success '... and where nobody moved it, it is moved, also from what it is not' '
+    larder -q update fetch --to store:elsewhere "$race" >/dev/null && test "$(stored elsewhere)" = "$fourth" &&
+    larder -q update fetch "$race" >/dev/null && test "$(stored "$race")" = "$fourth"
 '
 expect_success 'gc takes nothing of what was fetched, and nothing is kept by a record' '
     larder gc --keep-for 0 >/dev/null && test "$(stored "$name")" = "$eight" && larder fsck

@@ -204,6 +204,7 @@ static void layers_are_unpacked_by_diff_id(void **state)
     fetch_ok(b, &dry);
     assert_int_equal(b->got.layers_unpacked, 1);
     /* To a layout from the store's, and into the store. */
+    registry_server_set(&server, "{}");
     snprintf(layout, sizeof(layout), "oci:%s/out:x", b->dir);
     struct larder_update_fetch_options to = LARDER_UPDATE_FETCH_OPTIONS_INIT;
     to.to = layout;

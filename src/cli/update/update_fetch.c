@@ -35,7 +35,8 @@ static const struct opt opts[] = {
     OPT_FLAG(0, "partial", &args.partial,
              "with ostree and an oci: location: leave out the layers that the repository has, "
              "which its import does not ask for"),
-    OPT_FLAG('n', "dry-run", &args.dry_run, "say what would be fetched, fetch nothing"),
+    OPT_FLAG('n', "dry-run", &args.dry_run,
+             "ask whether it is there and say what would be fetched; writes nothing"),
     REMOTE_JOBS_OPT(&args.jobs),
     UPDATE_OPTS(&args.update),
     REMOTE_OPTS(&args.remote),
@@ -318,7 +319,8 @@ const struct command command_update_fetch = {
              "Layers that the destination or the store has are not fetched again, and an "
              "uncompressed one is unpacked from a compressed one of the same content; an "
              "interrupted fetch is taken up where it ended. When the registry has the image no "
-             "more, that is status 6, and nothing else is fetched instead.",
+             "more, that is status 6, and nothing else is fetched instead; when somebody moved "
+             "the destination's name meanwhile, it stays, which is status 7.",
     .usage = "[REF]",
     .max_words = 1,
     .words = COMMAND_WORDS_LOCATION,

@@ -50,7 +50,8 @@ struct dir_store {
     struct dir_blob *list; /* committed, not published yet */
     size_t n_waiting;
     uint64_t waiting_bytes;
-    struct digest_set promised; /* since the last ref */
+    struct digest_set promised;           /* since the last ref */
+    const struct larder_digest *expected; /* dir_store_expect() */
     struct larder_error failure;
 };
 
@@ -504,18 +505,50 @@ static int check_promises(struct dir_store *d, struct larder_error *e)
     return 0;
 }
 
+void dir_store_expect(struct store *s, const struct larder_digest *expected)
+{
+    struct dir_store *d = lock_dir(s);
+    d->expected = expected;
+    unlock_dir(d, 0);
+}
+
+/* With locks/gc held exclusively: whoever sets a ref holds it, so nobody does meanwhile. */
+static int check_expected(struct dir_store *d, const char *ref, const struct larder_digest *wanted,
+                          struct larder_error *e)
+{
+    CLEANUP(json_freep) struct json *document = NULL;
+    struct store_descriptor now = {.size_bytes = 0};
+    struct larder_error why = LARDER_ERROR_INIT;
+    char text[LARDER_DIGEST_TEXT_BYTES] = "nothing";
+    int r = ref_read(d->store, ref, &document, &why);
+    if (r < 0 && r != -LARDER_NOENT)
+        return error_set(e, why.code, "%s", why.msg);
+    if (r == 0 && !read_descriptor(document, &now))
+        return 0;
+    bool is_none = now.digest.alg == LARDER_DIGEST_NONE;
+    if ((is_none && d->expected->alg == LARDER_DIGEST_NONE) ||
+        larder_digest_equal(&now.digest, d->expected) || larder_digest_equal(&now.digest, wanted))
+        return 0;
+    if (!is_none)
+        larder_digest_format(&now.digest, text);
+    return error_set(e, LARDER_BUSY, "store:%s: was moved by somebody, and points to %s now",
+                     ref + strlen(REF_IMAGE_PREFIX), text);
+}
+
 static int set_refs(struct dir_store *d, const struct store_descriptor *manifest,
                     const char *const *refs, size_t n_refs, struct larder_error *e)
 {
     CLEANUP_CLOSE int lock = -1;
-    int r = store_lock(d->store, "gc", false, true, &lock, e);
+    int r = store_lock(d->store, "gc", d->expected != NULL, true, &lock, e);
     if (r == 0)
         r = check_promises(d, e);
     for (size_t i = 0; r == 0 && i < n_refs; i++) {
         struct buf name = BUF_INIT(4096);
         r = ref_name(refs[i], &name, e);
+        if (r == 0 && d->expected)
+            r = check_expected(d, name.p, &manifest->digest, e);
         if (r == 0)
-            r = larder_ref_set(d->store, name.p, &manifest->digest, manifest->media_type, e);
+            r = ref_point(d->store, name.p, &manifest->digest, manifest->media_type, e);
         buf_done(&name);
     }
     if (r == 0 && n_refs > 0)

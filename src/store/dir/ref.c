@@ -340,17 +340,25 @@ static int check_replaceable(struct larder_store *store, const char *name, struc
 int larder_ref_set(struct larder_store *store, const char *name, const struct larder_digest *digest,
                    const char *media_type, struct larder_error *e)
 {
-    char text[LARDER_DIGEST_TEXT_BYTES];
-    CLEANUP(json_freep) struct json *doc = NULL;
     CLEANUP_CLOSE int lock = -1;
-    struct stat st;
-    enum blob_state state = BLOB_MISSING;
 
     int r = check_name(name, e);
     if (r == 0)
         r = store_require_writable(store, e);
     if (r == 0)
         r = store_lock(store, "gc", false, true, &lock, e);
+    return r < 0 ? r : ref_point(store, name, digest, media_type, e);
+}
+
+int ref_point(struct larder_store *store, const char *name, const struct larder_digest *digest,
+              const char *media_type, struct larder_error *e)
+{
+    char text[LARDER_DIGEST_TEXT_BYTES];
+    CLEANUP(json_freep) struct json *doc = NULL;
+    struct stat st;
+    enum blob_state state = BLOB_MISSING;
+
+    int r = check_name(name, e);
     if (r == 0)
         r = blob_check(store, digest, &state, &st, NULL, e);
     if (r < 0)

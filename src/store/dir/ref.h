@@ -31,6 +31,9 @@ int ref_read(struct larder_store *store, const char *name, struct json **ret,
 /* Writes atomically; checks name against the document. */
 int ref_write(struct larder_store *store, const char *name, const struct json *document,
               struct larder_error *e);
+/* larder_ref_set() for who holds locks/gc. */
+int ref_point(struct larder_store *store, const char *name, const struct larder_digest *digest,
+              const char *media_type, struct larder_error *e);
 int ref_remove(struct larder_store *store, const char *name, struct larder_error *e);
 /* Sorted by name; prefix "" for all. */
 int ref_each(struct larder_store *store, const char *prefix, int (*fn)(void *arg, const char *name),

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "base/error.h"
+#include "update/check.h"
 #include "update/fetch/fetch_run.h"
 
 struct fetch_call {
@@ -83,12 +84,33 @@ static int none_recorded(const struct fetch_call *c, struct larder_error *e)
     return error_hint(e, "run `larder update check`");
 }
 
+/* Before the base and its record are read, so that nothing that comes after is missed. */
+static int look_at_name(struct fetch_call *c, struct larder_error *e)
+{
+    CLEANUP(store_closep) struct store *store = NULL;
+    struct larder_error why = LARDER_ERROR_INIT;
+    struct store_descriptor found = {0};
+    int rc = c->ask.is_ostree ? 0 : dir_store_open(c->ask.store, 0, &store, e);
+
+    if (rc < 0 || !store)
+        return rc;
+    rc = store->ops->resolve(store, c->ask.name, &found, &why);
+    c->run.base_was = found.digest;
+    if (rc >= 0 || rc == -LARDER_NOENT)
+        return 0;
+    if (e)
+        *e = why;
+    return rc;
+}
+
 static int find_image(struct fetch_call *c, struct larder_error *e)
 {
     struct larder_error why = LARDER_ERROR_INIT;
     enum base_record_place place = BASE_RECORD_NONE;
-    int rc = c->base->ops->holders(c->base, &c->holders, e);
+    int rc = look_at_name(c, e);
 
+    if (rc == 0)
+        rc = c->base->ops->holders(c->base, &c->holders, e);
     if (rc < 0)
         return rc;
     const struct base_holder *base = c->holders.n ? &c->holders.list[0] : NULL;
@@ -126,17 +148,16 @@ static const char *ref_name(const char *ref)
     return strncmp(name, "//", 2) == 0 ? name + 2 : name;
 }
 
-static int choose_place(struct fetch_call *c, struct larder_error *e)
+static int choose_place(const struct update_ask *ask, const char *to, char **ret,
+                        struct larder_error *e)
 {
-    const char *name = c->ask.name ? c->ask.name : ref_name(c->ask.ref);
-    int n = c->options->to ? asprintf(&c->to_text, "%s", c->options->to)
-                           : asprintf(&c->to_text, "store:%s", name);
+    const char *name = ask->name ? ask->name : ref_name(ask->ref);
+    int n = to ? asprintf(ret, "%s", to) : asprintf(ret, "store:%s", name);
 
-    if (n < 0) {
-        c->to_text = NULL;
-        return error_nomem(e);
-    }
-    return 0;
+    if (n >= 0)
+        return 0;
+    *ret = NULL;
+    return error_nomem(e);
 }
 
 /* ---- after it ---- */
@@ -234,7 +255,7 @@ static int give(struct fetch_call *c, struct larder_update_fetched *ret, struct 
 
 static int run(struct fetch_call *c, struct larder_update_fetched *ret, struct larder_error *e)
 {
-    int rc = choose_place(c, e);
+    int rc = choose_place(&c->ask, c->options->to, &c->to_text, e);
 
     c->run.ask = &c->ask;
     c->run.base = c->base;
@@ -291,6 +312,36 @@ static int check_again(struct larder_store *store, const char *ref,
     return rc;
 }
 
+/* The same without keeping it, which a dry run is not to do: what a check tells of it. */
+static int foresee_newer(struct larder_store *store, const char *ref,
+                         const struct larder_update_options *options, const char *to,
+                         struct larder_update_fetched *ret, struct larder_error *e)
+{
+    const struct check_context context = {.is_dry = true};
+    struct larder_update found = {.size = sizeof(found)};
+    struct larder_update_fetched made = {.size = sizeof(made), .is_newer = true};
+    struct update_ask ask = {0};
+    int rc = update_ask_read(store, ref, options, &ask, e);
+
+    if (rc == 0)
+        rc = check_run(&ask, &context, &found, NULL, e);
+    if (rc == 0)
+        rc = choose_place(&ask, to, &made.location, e);
+    if (rc == 0) {
+        made.was_there = found.state != LARDER_UPDATE_AVAILABLE;
+        made.digest = made.was_there ? found.current.digest : found.update.digest;
+        made.layers_fetched = found.diff.needed.layers;
+        made.bytes_fetched = found.diff.needed.bytes;
+        made.layers_here = found.diff.here.layers;
+        made.bytes_here = found.diff.here.bytes;
+        made.requests = found.requests;
+        *ret = made;
+    }
+    larder_update_done(&found);
+    update_ask_done(&ask);
+    return rc;
+}
+
 void larder_update_fetched_done(struct larder_update_fetched *fetched)
 {
     free(fetched->location);
@@ -314,6 +365,8 @@ int larder_update_fetch(struct larder_store *store, const char *ref,
                          sizeof(*fetch));
     fetch = fetch ? fetch : &defaults;
     rc = fetch_once(store, ref, options, fetch, &wanted, ret, &gone);
+    if (rc == -LARDER_GONE && fetch->or_newer && fetch->dry_run)
+        return foresee_newer(store, ref, options, fetch->to, ret, e);
     if (rc == -LARDER_GONE && fetch->or_newer) {
         rc = check_again(store, ref, options, &requests, e);
         if (rc == 0)

@@ -39,6 +39,29 @@ static bool is_done(const struct fetch_run *r)
            larder_digest_equal(&found.digest, &r->root.digest);
 }
 
+static bool is_base_name(const struct fetch_run *r)
+{
+    return !r->ask->is_ostree && !r->is_layout && strcmp(r->to.ref, r->ask->name) == 0;
+}
+
+/* What the name points to before anything is moved. The base's was asked for when the record had
+ * not been read: what the record is for can't have been another. */
+static int look_at_ref(struct fetch_run *r, struct larder_error *e)
+{
+    struct store_descriptor found = {0};
+    struct larder_error why = LARDER_ERROR_INIT;
+    struct store *to = r->to.store;
+    int rc = to && !is_base_name(r) ? to->ops->resolve(to, fetch_to_ref(r), &found, &why) : 0;
+
+    r->ref_was = is_base_name(r) ? r->base_was : found.digest;
+    r->is_ref_damaged = rc == -LARDER_CORRUPT;
+    if (rc >= 0 || rc == -LARDER_NOENT || r->is_ref_damaged)
+        return 0;
+    if (e)
+        *e = why;
+    return rc;
+}
+
 static int look_first(struct fetch_run *r, struct larder_error *e)
 {
     int rc = fetch_places_read(r, e);
@@ -49,6 +72,8 @@ static int look_first(struct fetch_run *r, struct larder_error *e)
         rc = dir_store_open(r->ask->store, 0, &r->near, e);
     if (rc == 0)
         rc = fetch_to_look(r, e);
+    if (rc == 0)
+        rc = look_at_ref(r, e);
     if (rc == 0 && r->to.store)
         rc = take_manifest(r, r->to.store, e);
     if (rc == 0)
@@ -146,12 +171,37 @@ static int hold(struct fetch_run *r, struct larder_error *e)
     return rc < 0 ? rc : fetch_space(r, e);
 }
 
+/* A layout has no way to look and move at once; what remains is the time of one small write. */
+static int check_layout_ref(const struct fetch_run *r, struct larder_error *e)
+{
+    struct store *to = r->to.store;
+    struct store_descriptor now = {0};
+    char text[LARDER_DIGEST_TEXT_BYTES];
+
+    if (to->ops->resolve(to, fetch_to_ref(r), &now, NULL) < 0 ||
+        larder_digest_equal(&now.digest, &r->ref_was) ||
+        larder_digest_equal(&now.digest, &r->root.digest))
+        return 0;
+    return error_set(e, LARDER_BUSY, "%s: was moved by somebody, and points to %s now", r->to_text,
+                     larder_digest_format(&now.digest, text));
+}
+
 static int put_name(struct fetch_run *r, struct larder_error *e)
 {
     struct store *to = r->to.store;
     const char *ref = fetch_to_ref(r);
-    int rc = to->ops->manifest_put(to, &r->root, buf_slice(&r->manifest), &ref, 1, e);
+    int rc = 0;
 
+    if (!r->is_layout)
+        dir_store_expect(to, r->is_ref_damaged ? NULL : &r->ref_was);
+    else if (!r->is_ref_damaged)
+        rc = check_layout_ref(r, e);
+    if (rc == 0)
+        rc = to->ops->manifest_put(to, &r->root, buf_slice(&r->manifest), &ref, 1, e);
+    if (rc == -LARDER_BUSY && e && !e->hint[0])
+        error_hint(e,
+                   "what was fetched stays for a while; `larder update check` compares with what "
+                   "is there now");
     if (rc >= 0 && to->ops->flush)
         rc = to->ops->flush(to, e);
     return rc < 0 ? rc : 0;
@@ -181,13 +231,50 @@ static int bring(struct fetch_run *r, struct larder_error *e)
     return rc;
 }
 
+/* A no is one; whoever answers otherwise (storage that takes no HEAD) may have it all the same. */
+static int ask_for_blobs(struct fetch_run *r, struct larder_error *e)
+{
+    struct store *from = r->source.store;
+    struct larder_error why = LARDER_ERROR_INIT;
+    char text[LARDER_DIGEST_TEXT_BYTES];
+    int rc = 1;
+
+    for (size_t i = 0; from && i < r->n_blobs; i++) {
+        const struct store_descriptor *blob = &r->blobs[i].blob;
+        if (r->blobs[i].where == FETCH_MISSING)
+            rc = from->ops->blob_has(from, blob, &why);
+        if (rc == -LARDER_CANCELED || rc == -LARDER_NOMEM) {
+            if (e)
+                *e = why;
+            return rc;
+        }
+        if (rc != 0)
+            continue;
+        error_set(e, LARDER_NOENT, "%s: no such blob", larder_digest_format(&blob->digest, text));
+        return fetch_gone(r, e);
+    }
+    return 0;
+}
+
+/* What bring() would come to, without writing anything. */
+static int foresee(struct fetch_run *r, struct larder_error *e)
+{
+    int rc = ask_if_needed(r, e);
+
+    if (rc == 0)
+        rc = fetch_look(r, e);
+    if (rc == 0)
+        rc = fetch_reuse(r, e);
+    return rc < 0 ? rc : ask_for_blobs(r, e);
+}
+
 int fetch_run(struct fetch_run *r, struct larder_error *e)
 {
     int rc = look_first(r, e);
 
     if (rc < 0 || r->was_there)
         return rc;
-    return r->options->dry_run ? fetch_reuse(r, e) : bring(r, e);
+    return r->options->dry_run ? foresee(r, e) : bring(r, e);
 }
 
 void fetch_run_done(struct fetch_run *r)

@@ -13,7 +13,8 @@
  *
  * The order: the manifest is asked for before anything is written, so that an image that is gone
  * costs one question; it is held before anything is counted as here; all that is here is hashed
- * before space is looked for, for what is damaged has to be fetched, too; the name comes last.
+ * before space is looked for, for what is damaged has to be fetched, too; the name comes last, and
+ * only from what it was in the beginning: whoever moved it meanwhile meant that.
  */
 #include "base/relay.h"
 #include "store/place.h"
@@ -41,7 +42,9 @@ struct fetch_run {
     struct base *base;
     const struct larder_update_fetch_options *options;
     struct relay *relay;
-    const char *to_text; /* where it goes */
+    const char *to_text;           /* where it goes */
+    struct larder_digest base_was; /* what the base's name pointed to before anything was read; alg
+                                      NONE: nothing */
     /* the image */
     struct store_descriptor root;
     struct buf manifest;
@@ -54,7 +57,9 @@ struct fetch_run {
     struct place source; /* store NULL: not asked yet */
     struct place to;     /* store NULL: nothing is there */
     bool is_layout;
-    struct store *near; /* the machine's store, when `to` is a layout; NULL */
+    struct larder_digest ref_was; /* what to.ref pointed to at the beginning; alg NONE: nothing */
+    bool is_ref_damaged;          /* nobody can tell: it is replaced */
+    struct store *near;           /* the machine's store, when `to` is a layout; NULL */
     char (*leases)[LARDER_LEASE_ID_BYTES];
     size_t n_leases;
     uint64_t resumed_bytes;
