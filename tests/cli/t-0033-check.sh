@@ -97,6 +97,11 @@ expect_success 'a sidecar that contradicts itself: not valid, and never removed 
     rm -rf dir && mkdir dir && cp good.img dir/a.qcow2 && printf "%s  a.qcow2\n%s  a.qcow2\n" "$(sha256sum good.img | cut -c1-64)" "$(sha256sum bad.img | cut -c1-64)" >dir/SHA256SUMS &&
     { larder --json image check dir --remove >out 2>err; true; } && test_cmp good.img dir/a.qcow2 && json out "d[\"images\"][0][\"verdict\"] != \"valid\""
 '
+expect_success 'a directory without images is told from one whose images are good' '
+    mkdir -p up/down && cp good.img up/down/a.img && larder image check up >out 2>err && test ! -s out &&
+    expect_match "up: no image in it; directories below" err && larder -q image check up 2>err && test ! -s err &&
+    larder image adopt up 2>err && expect_match "up: no image in it" err
+'
 expect_success 'no such directory: 3; both actions: 2' '
     expect_status 3 larder image check nowhere 2>err && expect_status 2 larder image check dir --remove --quarantine x 2>err
 '
@@ -105,6 +110,13 @@ expect_success 'no such directory: 3; both actions: 2' '
 fill dir
 expect_success 'adopt --dry-run: nothing' '
     expect_status 5 larder --json image adopt dir --dry-run >out && larder --json image list >list && json list "d[\"images\"] == []"
+'
+expect_success 'adopt: those refused are counted, and the worst reason is the exit status' '
+    rm -rf dir2 && mkdir dir2 && cp good.img dir2/a-taken.img && larder -q image add a-taken.img "$PWD/good.img" &&
+    cp good.img dir2/b.img && echo "$(sha256sum <bad.img | cut -c1-64)  b.img" >dir2/b.img.sha256 &&
+    { cat good.img; echo c; } >dir2/c.img && expect_status 5 larder image adopt dir2 >out2 2>err &&
+    expect_match "1 image adopted, 2 refused" err && expect_match "a-taken.img: refused: .*exists already" out2 &&
+    larder -q image remove a-taken.img c.img
 '
 expect_success 'adopt: the good ones become entries, the bad ones are refused, originals stay' '
     ls dir >before && sha256sum dir/* >sums && expect_status 5 larder --json image adopt dir >out && sha256sum -c --quiet sums && ls dir >after && test_cmp before after &&

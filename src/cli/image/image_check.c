@@ -27,8 +27,15 @@ static const struct opt check_opts[] = {
 struct check_state {
     struct cli *cli;
     struct doc doc;
-    size_t corrupt;
+    size_t count, corrupt;
 };
+
+/* Silence would pass for "all of them are good" where the wrong directory was named. */
+static void say_nothing_found(struct cli *cli, const char *dir)
+{
+    cli_say(cli, false, "%s: no image in it; directories below it and links are not looked at",
+            dir);
+}
 
 static const char *check_action(const struct larder_image_check_result *result)
 {
@@ -45,6 +52,7 @@ static void print_checked(void *arg, const struct larder_image_check_result *res
     const char *action = check_action(result);
 
     progress_clear(&state->cli->progress);
+    state->count++;
     state->corrupt += result->verdict == LARDER_VERDICT_CORRUPT;
     if (globals.json) {
         doc_object(&state->doc, NULL);
@@ -103,6 +111,8 @@ static int run_check(struct cli *cli, int argc, char **argv)
     }
     if (rc < 0 && !(rc == -LARDER_CORRUPT && state.corrupt))
         return cli_fail(cli, &e);
+    if (state.count == 0)
+        say_nothing_found(cli, argv[0]);
     return cli_status(rc);
 }
 
@@ -137,7 +147,7 @@ static const struct opt adopt_opts[] = {
 struct adopt_state {
     struct cli *cli;
     struct doc doc;
-    size_t refused;
+    size_t adopted, refused;
     int worst;
 };
 
@@ -151,6 +161,8 @@ static void print_adopted(void *arg, const char *path, const char *name, int res
         state->refused++;
         if (state->worst == 0 || result == -LARDER_CORRUPT)
             state->worst = result;
+    } else {
+        state->adopted++;
     }
     if (globals.json) {
         doc_object(&state->doc, NULL);
@@ -196,10 +208,14 @@ static int run_adopt(struct cli *cli, int argc, char **argv)
         doc_end(&state.doc);
     }
     /* Those that were refused have had their lines. */
-    if (rc < 0)
-        return state.refused && rc != -LARDER_CANCELED ? cli_status(rc) : cli_fail(cli, &e);
-    cli_say(cli, false, "%d image%s %s, %zu refused", rc, rc == 1 ? "" : "s",
-            adopt_args.dry_run ? "would be adopted" : "adopted", state.refused);
+    if (rc < 0 && (!state.refused || rc == -LARDER_CANCELED))
+        return cli_fail(cli, &e);
+    if (state.adopted + state.refused == 0)
+        say_nothing_found(cli, argv[0]);
+    else
+        cli_say(cli, false, "%zu image%s %s, %zu refused", state.adopted,
+                state.adopted == 1 ? "" : "s", adopt_args.dry_run ? "would be adopted" : "adopted",
+                state.refused);
     return cli_status(state.worst);
 }
 
