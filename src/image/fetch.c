@@ -421,8 +421,10 @@ static void record_source(struct fetch_run *run)
     }
     if (!digest_set_strongest(&run->published->digests)) {
         forget_published(entry);
-        store_warn(run->store, "image %s: no checksum file vouches for it, it is taken unverified",
-                   entry->name);
+        if (run->url) /* a file of this host is its owner's word */
+            store_warn(run->store,
+                       "image %s: no checksum file vouches for it, it is taken unverified",
+                       entry->name);
     }
 }
 
