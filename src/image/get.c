@@ -334,16 +334,43 @@ static int try_known(struct get_run *run, struct larder_error *e)
     return r < 0 ? r : 1;
 }
 
+/*
+ * A store that cannot be written: what its memos do not vouch for (it was copied or restored, say)
+ * is hashed each time, since the answer cannot be kept.
+ */
+static int get_read_only(struct get_run *run, struct larder_error *e)
+{
+    struct image_entry *entry = &run->entry;
+    struct larder_digest actual = {0};
+    struct buf why = BUF_INIT(1024);
+    int r = 0;
+    if (wants_upstream(run)) {
+        r = error_set(e, LARDER_UNREACHABLE,
+                      "image %s: upstream is not asked: store %s cannot be written", entry->name,
+                      larder_store_path(run->store));
+        goto out;
+    }
+    if (entry->is_invalidated)
+        buf_puts(&why, "invalidated");
+    else
+        r = image_judge_local(run->store, entry, false, &run->local, &actual, &why, e);
+    if (r == 0 && run->local != LARDER_VERDICT_VALID)
+        r = error_set(e, run->local == LARDER_VERDICT_CORRUPT ? LARDER_CORRUPT : LARDER_UNREACHABLE,
+                      "image %s: %s%s, and store %s cannot be written, so nothing is fetched",
+                      entry->name, run->local == LARDER_VERDICT_CORRUPT ? "corrupt: " : "",
+                      why.p ? why.p : "not here", larder_store_path(run->store));
+out:
+    buf_done(&why);
+    return r;
+}
+
 /* Re-reads the entry and gives it its lock, so that one process at a time decides and fetches. */
 static int get_locked(struct get_run *run, struct larder_error *e)
 {
     char name[64];
     CLEANUP_CLOSE int lock = -1;
-    int r = store_require_writable(run->store, e);
-    if (r < 0)
-        return error_context(e, "image %s: not here in a usable state", run->entry.name);
     store_lock_name("entry", run->entry.name, name);
-    r = store_lock(run->store, name, true, true, &lock, e);
+    int r = store_lock(run->store, name, true, true, &lock, e);
     if (r < 0)
         return error_context(e, "image %s", run->entry.name);
     struct image_entry again;
@@ -368,7 +395,7 @@ static int get(struct get_run *run, const char *name, struct larder_image_result
     if (r < 0)
         return r;
     if (r == 0) {
-        r = get_locked(run, e);
+        r = store_is_read_only(run->store) ? get_read_only(run, e) : get_locked(run, e);
         if (r < 0)
             return r;
     }

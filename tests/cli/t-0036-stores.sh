@@ -57,7 +57,15 @@ if can_be_another; then
     '
     expect_success '... get says that upstream is not asked; --require-fresh is refused' '
         as_other image get a >out 2>err && test_cmp path out && expect_match "upstream is not asked" err &&
-        { as_other image get a --require-fresh --fresh >out 2>err; ok_failure $?; } && test ! -s out
+        expect_status 8 as_other image get a --require-fresh --fresh >out 2>err && test ! -s out &&
+        expect_match "upstream is not asked: store .* cannot be written" err
+    '
+    expect_success '... a store copied from elsewhere has no memos that hold: hashed, and used if good' '
+        cp -a "$LARDER_HOME" copied && chmod a+rx copied && blob=copied/blobs/sha256/$(basename "$(cat path)") &&
+        as_other --store "$PWD/copied" image get a >out 2>err && test "$(cat out)" = "$PWD/$blob" &&
+        chmod u+w "$blob" && { printf x | dd of="$blob" bs=1 seek=9000 conv=notrunc 2>/dev/null; } && chmod u-w "$blob" &&
+        expect_status 5 as_other --store "$PWD/copied" image get a >out 2>err && test ! -s out &&
+        expect_match "image a: corrupt: .*cannot be written" err && test -e "$blob" && chmod -R u+w copied && rm -r copied
     '
     expect_success '... a corrupt image is not handed out' '
         chmod u+w "$(cat path)" && echo x >>"$(cat path)" && chmod u-w "$(cat path)" &&

@@ -226,23 +226,23 @@ static int check_access(struct larder_store *store, struct larder_error *e)
     if (euid == 0 && store->owner != 0) {
         error_set(e, LARDER_DENIED, "store %s: belongs to %s, refusing to write to it as root",
                   store->path, owner_name(store->owner, owner));
-        return error_hint(e, "run as that user, open it read-only, or chown -R root the store");
+        return error_hint(e, "run as that user, or chown -R root the store");
     }
     if (faccessat(store->places[STORE_ROOT], ".", W_OK | X_OK, AT_EACCESS) == 0)
         return 0;
     if (errno == EROFS) {
         error_set(e, LARDER_DENIED, "store %s: read-only file system", store->path);
-        return error_hint(e, "open it read-only, or name another store");
+        return error_hint(e, "mount it for writing, or name another store");
     }
     if (errno != EACCES && errno != EPERM)
         return error_errno(e, errno, "store %s", store->path);
     if (store->owner == euid) {
         error_set(e, LARDER_DENIED, "store %s: no write permission on the directory", store->path);
-        return error_hint(e, "chmod u+rwx the directory, or open it read-only");
+        return error_hint(e, "chmod u+rwx the directory, or name another store");
     }
     error_set(e, LARDER_DENIED, "store %s: belongs to %s, no write permission for uid %u",
               store->path, owner_name(store->owner, owner), (unsigned)euid);
-    return error_hint(e, "run as that user, open it read-only, or name another store");
+    return error_hint(e, "run as that user, or name another store");
 }
 
 int store_open_root(struct larder_store *store, unsigned flags, struct larder_error *e)
