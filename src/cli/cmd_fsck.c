@@ -15,6 +15,11 @@ static struct {
     bool deep;
 } args;
 
+/* Each finding counts once here: what is left to do, what was done, what need not be done. */
+static struct {
+    unsigned long long problems, repaired, harmless;
+} seen;
+
 static const struct opt opts[] = {
     OPT_FLAG(0, "repair", &args.repair, "repair what can be, without losing anything"),
     OPT_FLAG(0, "rebuild-index", &args.rebuild_index,
@@ -62,6 +67,12 @@ static void print_problem(void *arg, const struct larder_fsck_problem *problem)
     struct report *report = arg;
 
     progress_clear(&report->cli->progress);
+    if (problem->is_repaired)
+        seen.repaired++;
+    else if (problem->is_harmless)
+        seen.harmless++;
+    else
+        seen.problems++;
     if (globals.json) {
         doc_object(&report->doc, NULL);
         doc_text(&report->doc, "kind", kind_name(problem->kind));
@@ -126,10 +137,11 @@ static int run_fsck(struct cli *cli, int argc, char **argv)
     if (!is_told)
         return cli_fail(cli, &e);
     if (!globals.json && !globals.quiet)
-        printf("%llu blobs, %llu refs, %llu leases: %llu problems, %llu repaired, %llu harmless\n",
-               (unsigned long long)sums.blobs, (unsigned long long)sums.refs,
-               (unsigned long long)sums.leases, (unsigned long long)sums.problems,
-               (unsigned long long)sums.repaired, (unsigned long long)sums.harmless);
+        printf(
+            "%llu blobs, %llu refs, %llu leases: %llu problems, %llu repaired, %llu harmless%s\n",
+            (unsigned long long)sums.blobs, (unsigned long long)sums.refs,
+            (unsigned long long)sums.leases, seen.problems, seen.repaired, seen.harmless,
+            seen.harmless && !globals.verbose ? " (shown with --verbose)" : "");
     if (rc < 0 && !args.repair)
         cli_say(cli, false, "hint: `larder fsck --repair` repairs what can be");
     return cli_status(rc);
@@ -140,7 +152,8 @@ const struct command command_fsck = {
     .group = COMMAND_GROUP_STORE,
     .summary = "check the store, and repair it",
     .about = "Looks at everything in the store: blobs against their recorded fingerprints, refs, "
-             "leases, temporaries, the index. What a crash leaves behind (temporaries, dead "
+             "leases, temporaries; when it may write (--repair, --rebuild-index) the index, too. "
+             "What a crash leaves behind (temporaries, dead "
              "leases) is harmless and only shown with --verbose. Files that larder did not make "
              "are reported and never touched.",
     .usage = "",

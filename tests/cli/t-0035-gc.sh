@@ -71,6 +71,12 @@ expect_success 'fsck: a corrupt blob is 5, named; without --repair nothing is ch
 expect_success 'fsck --repair: quarantined or mended, then clean' '
     { larder fsck --repair >out; true; } && larder -q image get i3 >path3 2>err && larder fsck --deep >out && expect_match " 0 problems" out
 '
+expect_success 'fsck: what needs no repair is counted as harmless, not as a problem' '
+    larder -q image invalidate i3 >out &&
+    larder fsck >out && expect_match ": 0 problems, 0 repaired, 1 harmless .shown with --verbose.$" out && test "$(wc -l <out)" -eq 1 &&
+    larder fsck -v >out && expect_match "^dangling-ref image/i3: .*harmless" out && expect_match ", 1 harmless$" out &&
+    larder -q image get i3 >path3 && larder fsck >out && expect_match ", 0 harmless$" out
+'
 expect_success 'fsck: foreign files are reported and never touched' '
     echo mine >"$LARDER_HOME/mine.txt" && { larder --json fsck --repair >out; true; } && json out "any(f[\"kind\"] == \"foreign\" and \"mine.txt\" in f[\"object\"] for f in d[\"found\"])" &&
     test -s "$LARDER_HOME/mine.txt" && rm "$LARDER_HOME/mine.txt"
