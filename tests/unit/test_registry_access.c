@@ -281,6 +281,29 @@ static void test_tls_wants_credentials(void **state)
     RC(f, resolve_tls(f, "127.0.0.1"), 0);
 }
 
+/* What the environment says is for the way out of this machine. */
+static void test_proxies(void **state)
+{
+    struct fixture *f = *state;
+    struct store_descriptor d;
+    setenv("http_proxy", "http://127.0.0.1:9", 1);
+    setenv("https_proxy", "http://127.0.0.1:9", 1);
+    fixture_set(f, "{}");
+    registry_server_set(&tls, "{}");
+    registry_server_image(&f->server, "{\"repo\": \"a/b\"}");
+    registry_server_image(&tls, "{\"repo\": \"a/b\"}");
+    fixture_open(f, "a/b", false);
+    RC(f, f->store->ops->resolve(f->store, "latest", &d, &f->e), 0);
+    f->options.tls_verify = 0;
+    RC(f, resolve_tls(f, "127.0.0.1"), 0);
+    RC(f, resolve_tls(f, "localhost"), 0);
+    f->options.tls_verify = 1;
+    RC(f, resolve_tls(f, "registry.example.org"), -LARDER_UNREACHABLE);
+    assert_non_null(strstr(f->e.msg, "127.0.0.1 port 9"));
+    unsetenv("http_proxy");
+    unsetenv("https_proxy");
+}
+
 /* A proxy ends TLS and the registry behind it says http: it stays https. */
 static void test_location_says_http(void **state)
 {
@@ -461,6 +484,7 @@ int main(void)
         cmocka_unit_test(test_mirror),      cmocka_unit_test(test_mirror_is_away),
         cmocka_unit_test(test_mirror_lies), cmocka_unit_test(test_mirror_is_not_written),
         cmocka_unit_test(test_conf),        cmocka_unit_test(test_tls_wants_credentials),
+        cmocka_unit_test(test_proxies),
     };
     if (!registry_server_is_possible())
         return 0;

@@ -289,6 +289,8 @@ static bool set_options(struct conversation *c, struct curl_slist *headers)
         ok = !lib->easy_setopt(easy, pointers[i].option, pointers[i].value) && ok;
     ok = !lib->easy_setopt(easy, CURLOPT_HEADERFUNCTION, on_header) && ok;
     ok = !lib->easy_setopt(easy, CURLOPT_WRITEFUNCTION, on_body) && ok;
+    if (exchange_is_direct(x))
+        ok = !lib->easy_setopt(easy, CURLOPT_NOPROXY, "*") && ok;
     ok = set_method(c) && ok;
     return set_tls(x->client) && ok;
 }

@@ -15,6 +15,7 @@
 #include "base/fdio.h"
 #include "base/text.h"
 #include "net/auth/netrc.h"
+#include "net/http/hostname.h"
 #include "net/http/plain.h"
 #include "net/http/url.h"
 
@@ -260,6 +261,11 @@ bool exchange_is_wanted(const struct exchange *x)
 {
     int status = x->response.status;
     return status >= 200 && status <= 299;
+}
+
+bool exchange_is_direct(const struct exchange *x)
+{
+    return x->client->no_loopback_proxy && hostname_is_loopback(url_host(x->url));
 }
 
 bool exchange_is_bodiless(const struct exchange *x)

@@ -42,6 +42,7 @@ struct http_client {
     char *client_cert;    /* NULL */
     char *client_key;     /* NULL */
     bool is_tls_insecure;
+    bool no_loopback_proxy;
 };
 
 /* A response's header lines, one after the other (http_head.c). */
@@ -118,6 +119,8 @@ void exchange_begin(struct exchange *x);
 int exchange_line(struct exchange *x, struct slice line, struct larder_error *e);
 /* Whether the answer's bytes are for the caller's `body`; else only for error_body. */
 bool exchange_is_wanted(const struct exchange *x);
+/* Whether proxies don't matter for this URL. */
+bool exchange_is_direct(const struct exchange *x);
 /* Bytes of the body, is_in_room: received where `room` said. 1: enough of a page nobody wants, end
  * the connection. */
 int exchange_body(struct exchange *x, const void *data, size_t n, bool is_in_room,

@@ -78,6 +78,7 @@ static int set_tls(struct http_client *client, const struct http_options *option
                    struct larder_error *e)
 {
     client->is_tls_insecure = options->insecure_tls;
+    client->no_loopback_proxy = options->no_loopback_proxy;
     client->extra_cas = BUF_INIT(EXTRA_CAS_MAX_BYTES);
     /* libcurl knows neither $NETRC nor $SSL_CERT_FILE, only its tool does. */
     int rc = copy_text(options->ca_file ? options->ca_file : getenv("SSL_CERT_FILE"),

@@ -41,6 +41,8 @@ struct http_options {
     const char *client_cert;   /* PEM; NULL */
     const char *client_key;    /* PEM; NULL: in client_cert */
     bool insecure_tls;         /* any certificate will do: only when the user said so */
+    bool no_loopback_proxy;    /* this machine is not asked by way of a proxy, as Go's clients
+                                  have it; else the variables of curl alone decide */
     const struct larder_observer *observer;
 };
 

@@ -372,6 +372,8 @@ bool plain_can(const struct exchange *x)
     struct slice host = url_host(x->url);
     if (x->client->is_curl_forced || url_is_https(x->url) || !is_plain_host(host))
         return false;
+    if (exchange_is_direct(x))
+        return true;
     const char *proxy = proxy_variable();
     return !proxy || !*proxy || is_no_proxy(host);
 }

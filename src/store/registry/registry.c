@@ -73,6 +73,9 @@ static int open_peer(struct registry *r, struct peer *peer, const struct endpoin
         .connect_timeout_ns = net->connect_timeout_ns,
         .stall_timeout_ns = net->stall_timeout_ns,
         .no_netrc = true, /* registries have credentials of their own */
+        /* Pipelines have proxies set for all they do, and skopeo, docker and podman reach a
+         * registry of the same machine all the same. */
+        .no_loopback_proxy = true,
         .ca_file = net->ca_file,
         .ca_dir = at->certs_dir,
         .client_cert = at->client_cert,
