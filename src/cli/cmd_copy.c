@@ -15,6 +15,7 @@ static struct {
     struct opt_list platforms;
     bool all;
     bool preserve_digests;
+    bool remove_signatures;
     bool referrers;
     const char *digest_file;
     int jobs;
@@ -30,6 +31,8 @@ static const struct opt opts[] = {
     OPT_FLAG('a', "all", &args.all, "no effect: whole indexes are copied anyway"),
     OPT_FLAG(0, "preserve-digests", &args.preserve_digests,
              "no effect: manifests are never changed"),
+    OPT_FLAG(0, "remove-signatures", &args.remove_signatures,
+             "no effect: signatures are copied with --referrers only"),
     OPT_FLAG(0, "referrers", &args.referrers,
              "copy what refers to the image, too: signatures, SBOMs, attestations"),
     OPT_PATH(0, "digestfile", &args.digest_file, "FILE",

@@ -2,6 +2,7 @@
 /* larder login: checks and keeps who we are at a registry. */
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <unistd.h>
 
 #include "base/error.h"
@@ -13,6 +14,7 @@
 
 static struct {
     const char *user;
+    const char *password;
     bool password_stdin;
     bool get_login;
     struct remote_args remote;
@@ -20,6 +22,8 @@ static struct {
 
 static const struct opt opts[] = {
     OPT_STRING('u', "username", &args.user, "USER", "who to log in as; default: it is asked for"),
+    OPT_STRING('p', "password", &args.password, "PASSWORD",
+               "use this one; others may see it in the list of processes"),
     OPT_FLAG(0, "password-stdin", &args.password_stdin,
              "read the password from standard input; default: it is asked for, unseen"),
     OPT_FLAG(0, "get-login", &args.get_login, "print who is logged in there, and do no more"),
@@ -62,7 +66,9 @@ static int ask(struct remote *remote, char **ret_user, char **ret_password, stru
 
     if (!args.user)
         rc = secret_ask("Username", false, ret_user, e);
-    if (rc == 0 && args.password_stdin)
+    if (rc == 0 && args.password)
+        rc = (*ret_password = strdup(args.password)) ? 0 : error_nomem(e);
+    else if (rc == 0 && args.password_stdin)
         rc = secret_read_stdin(ret_password, e);
     else if (rc == 0)
         rc = secret_ask("Password", true, ret_password, e);
@@ -104,6 +110,11 @@ static int run(struct cli *cli, int argc, char **argv)
     (void)argc;
     if (remote_fill(cli, "login", NULL, &args.remote, &remote, &e) < 0)
         return cli_fail(cli, &e);
+    if (args.password && args.password_stdin) {
+        error_set(&e, LARDER_INVAL,
+                  "login: found --password and --password-stdin, expected one of them");
+        return cli_fail(cli, &e);
+    }
     if (args.get_login)
         return get_login(cli, argv[0], &remote);
     return login(cli, argv[0], &remote);

@@ -46,13 +46,20 @@ static int split_creds(const char *command, const char *creds, struct remote *re
 static int fill_identity(const char *command, const struct remote_args *args, struct remote *ret,
                          struct larder_error *e)
 {
-    int given = (args->creds != NULL) + (args->registry_token != NULL) + args->no_creds;
+    int given = (args->creds != NULL) + (args->username || args->password) +
+                (args->registry_token != NULL) + args->no_creds;
 
     if (given > 1)
         return error_set(e, LARDER_INVAL,
-                         "%s: found more than one of --creds, --registry-token and --no-creds for "
-                         "the same registry, expected one",
+                         "%s: found more than one of --creds, --username, --registry-token and "
+                         "--no-creds for the same registry, expected one",
                          command);
+    if (!args->username != !args->password)
+        return error_set(e, LARDER_INVAL,
+                         "%s: found --%s alone, expected --username and --password", command,
+                         args->username ? "username" : "password");
+    ret->options.user = args->username;
+    ret->options.password = args->password;
     ret->options.registry_token = args->registry_token;
     ret->options.is_anonymous = args->no_creds;
     return args->creds ? split_creds(command, args->creds, ret, e) : 0;
@@ -80,8 +87,10 @@ int remote_fill(struct cli *cli, const char *command, const struct remote_args *
     if (rc < 0)
         return rc;
     /* Who we are is one thing: a side that says anything of it does not take parts from both. */
-    if (!args.creds && !args.registry_token && !args.no_creds) {
+    if (!args.creds && !args.username && !args.password && !args.registry_token && !args.no_creds) {
         args.creds = rest.creds;
+        args.username = rest.username;
+        args.password = rest.password;
         args.registry_token = rest.registry_token;
         args.no_creds = rest.no_creds;
     }

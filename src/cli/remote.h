@@ -13,6 +13,7 @@
 struct remote_args {
     const char *authfile;
     const char *creds;
+    const char *username, *password; /* creds in two words */
     const char *registry_token;
     const char *cert_dir;
     bool no_creds;
@@ -35,12 +36,17 @@ struct remote_args {
     REMOTE_AUTHFILE_OPT(a),                                                                       \
         OPT_STRING(0, "creds", &(a)->creds, "USER:PASSWORD",                                      \
                    "use these; others may see them in the list of processes"),                    \
+        OPT_STRING(0, "username", &(a)->username, "USER", "the user of --creds alone"),           \
+        OPT_STRING(0, "password", &(a)->password, "PASSWORD", "the password of --creds alone"),   \
         OPT_STRING(0, "registry-token", &(a)->registry_token, "TOKEN", "send this bearer token"), \
         OPT_FLAG(0, "no-creds", &(a)->no_creds, "use no credentials"), REMOTE_TLS_OPTS(a)
 /* The same for one side of a copy. */
 #define REMOTE_SIDE_OPTS(prefix, a, side)                                                        \
     OPT_PATH(0, prefix "authfile", &(a)->authfile, "FILE", "as --authfile, of the " side),       \
         OPT_STRING(0, prefix "creds", &(a)->creds, "USER:PASSWORD", "as --creds, of the " side), \
+        OPT_STRING(0, prefix "username", &(a)->username, "USER", "as --username, of the " side), \
+        OPT_STRING(0, prefix "password", &(a)->password, "PASSWORD",                             \
+                   "as --password, of the " side),                                               \
         OPT_STRING(0, prefix "registry-token", &(a)->registry_token, "TOKEN",                    \
                    "as --registry-token, of the " side),                                         \
         OPT_FLAG(0, prefix "no-creds", &(a)->no_creds, "as --no-creds, of the " side),           \

@@ -36,6 +36,11 @@ expect_success 'options that do not go together' '
     refused "more than one of --creds" inspect --creds a:b --no-creds docker://example.org/a &&
     refused "more than one of --creds" copy --src-registry-token x --src-no-creds \
         docker://example.org/a oci:x &&
+    refused "more than one of --creds" delete --creds a:b --password c docker://example.org/a &&
+    refused "found --username alone" inspect --username secretword docker://example.org/a &&
+    refused "found --password alone" copy --dest-password secretword oci:x docker://example.org/a &&
+    expect_no_match secretword err &&
+    refused "one of them" login -u a -p b --password-stdin example.org &&
     refused "USER:PASSWORD" inspect --creds secretword docker://example.org/a &&
     expect_no_match secretword err &&
     refused "no --repo" publish -t 1 oci:x &&

@@ -48,6 +48,17 @@ expect_success '--creds and --no-creds' '
     expect_status 1 larder copy --src-no-creds "$here/a/app:1" "$here/c/app:1" &&
     larder copy --src-creds user:secret "$here/a/app:1" "$here/c/app:1" >out
 '
+expect_success '--username and --password, as skopeo spells them, too' '
+    larder inspect --username user --password secret "$here/a/app:1" >out &&
+    expect_status 1 larder inspect --username user --password wrong "$here/a/app:1" 2>err &&
+    expect_status 1 larder copy --src-no-creds --dest-username user --dest-password secret \
+        "$here/a/app:1" "$here/e/app:1" &&
+    larder copy --username user --password secret --dest-username user --dest-password secret \
+        "$here/a/app:1" "$here/e/app:1" >out &&
+    larder login -u user -p secret --authfile p.json "$registry" &&
+    larder inspect --authfile p.json "$here/e/app:1" >out &&
+    expect_status 1 larder login -u user -p wrong --authfile p.json "$registry"
+'
 expect_success '--authfile wins over the variable, the configuration over it too' '
     larder logout --all && mkdir other && rm -f auth.json &&
     printf secret | larder login --authfile other/a.json -u user --password-stdin "$registry" &&
