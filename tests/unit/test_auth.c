@@ -521,11 +521,21 @@ static void one_fetch_for_all(void **state)
     done(&f);
 
     /* So is a failure. */
-    with(&f, &as_user,
-         "{\"auth\":\"bearer\",\"rules\":[{\"match\":\"/token\",\"delay\":0.5,\"status\":403}]}");
-    run_lanes(&f, -LARDER_AUTH);
-    assert_true(count("/token?") <= 2); /* (one may come late) */
-    done(&f);
+    /* Whoever comes when it is over asks for himself: a slow machine is given more time to come. */
+    static const char *const delays[] = {"0.5", "2", "8", "30"};
+    int n = 0;
+    for (size_t i = 0; i < ARRAY_LEN(delays) && n != 1; i++) {
+        char settings[128];
+        snprintf(settings, sizeof(settings),
+                 "{\"auth\":\"bearer\",\"rules\":[{\"match\":\"/token\",\"delay\":%s,"
+                 "\"status\":403}]}",
+                 delays[i]);
+        with(&f, &as_user, settings);
+        run_lanes(&f, -LARDER_AUTH);
+        n = count("/token?");
+        done(&f);
+    }
+    assert_int_equal(n, 1);
 }
 
 int main(void)

@@ -421,8 +421,11 @@ static void test_cancel_and_rate(void **state)
     struct watch w = {.cancel_at = 1};
     struct larder_observer observer = {
         .arg = &w, .progress = on_progress, .is_canceled = on_cancel};
-    struct hash_many_options o = {
-        .max_bytes_per_s = 100000, .observer = &observer, .what = "scrub", .threads = 2};
+    struct hash_many_options o = {/* an hour for all of them */
+                                  .max_bytes_per_s = 4000,
+                                  .observer = &observer,
+                                  .what = "scrub",
+                                  .threads = 2};
     struct larder_error e = LARDER_ERROR_INIT;
     (void)state;
     atomic_store(&closed, 0);
@@ -431,10 +434,7 @@ static void test_cancel_and_rate(void **state)
             .fd = file_new(), .close = count_close, .alg_bits = SHA256, .object = "slow"};
         file_put(jobs[i].fd, 0, 3 * BUFFER, (uint64_t)i);
     }
-    /* At this rate the files would take two minutes. */
-    int64_t start = clock_monotonic_ns();
     assert_int_equal(hash_many(jobs, COUNT, &o, &e), -LARDER_CANCELED);
-    assert_true(clock_monotonic_ns() - start < 10 * NS_PER_S);
     assert_int_equal(e.code, LARDER_CANCELED);
     assert_true(w.last.is_finished);
     assert_string_equal(w.last.what, "scrub");

@@ -145,9 +145,8 @@ static void test_limits(void **state)
         fixture_set(f, cases[i].settings);
         struct remote_options remote = fixture_remote(f);
         remote.limit = &limit;
-        int64_t start = clock_monotonic_ns();
         RC(f, resolve(f, &remote, 0), cases[i].rc);
-        assert_true(clock_monotonic_ns() - start < 30 * NS_PER_S);
+        /* One request: whoever had waited would have asked again. */
         EXPECT(f, "", cases[i].requests);
         assert_int_equal(limit.is_reached, cases[i].is_reached);
         assert_int_equal(limit.retry_after_ns, cases[i].after_s * NS_PER_S);
@@ -173,9 +172,7 @@ static void test_mirror_limits(void **state)
     assert_int_equal(fd_write_full(fd, conf, strlen(conf)), 0);
     struct remote_options remote = fixture_remote(f);
     remote.limit = &limit;
-    int64_t start = clock_monotonic_ns();
     RC(f, resolve(f, &remote, 0), 0);
-    assert_true(clock_monotonic_ns() - start < 30 * NS_PER_S);
     assert_int_equal(registry_server_count(&mirror, "HEAD"), 1);
     EXPECT(f, "HEAD", 1);
     assert_false(limit.is_reached);

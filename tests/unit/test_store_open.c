@@ -308,7 +308,7 @@ static bool on_poll(void *arg)
 static void locks_wait_tell_and_give_up(void **state)
 {
     struct fixture *f = *state;
-    struct waiting w = {.release_after = 2};
+    struct waiting w = {.cancel_after = 3};
     struct larder_observer o = {.arg = &w, .progress = on_progress, .is_canceled = on_poll};
     struct larder_store_options options = LARDER_STORE_OPTIONS_INIT;
     int fd = -1, go = -1;
@@ -324,12 +324,11 @@ static void locks_wait_tell_and_give_up(void **state)
     snprintf(holder, sizeof holder, "process %d ", (int)pid);
     assert_non_null(strstr(f->e.msg, holder));
 
-    w.cancel_after = 3;
     assert_int_equal(store_lock(f->store, "entry-x", false, true, &fd, &f->e), -LARDER_CANCELED);
     assert_int_equal(fd, -1);
-    w.cancel_after = 0;
 
-    w.go = go; /* let go after the second report, so after more than 200 ms */
+    /* let go after the second report, so after more than 200 ms */
+    w = (struct waiting){.release_after = 2, .go = go};
     assert_int_equal(store_lock(f->store, "entry-x", true, true, &fd, &f->e), 0);
     assert_true(w.reports >= 3);
     assert_int_equal(w.finished, 1);

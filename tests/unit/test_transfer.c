@@ -289,22 +289,22 @@ static void test_recovers(void **state)
 static void test_recovers_from_a_stall(void **state)
 {
     (void)state;
-    /* A server that is slow by itself seems to stall once more: it is given more time. */
-    int requests = 0;
-    for (int64_t ns = 400 * NS_PER_MS; requests != 2 && ns < 100 * NS_PER_S; ns *= 4) {
+    /* A server that is slow by itself seems to stall at other places, too: it is given more time.
+     */
+    bool is_as_said = false;
+    for (int64_t ns = 400 * NS_PER_MS; !is_as_said && ns < 100 * NS_PER_S; ns *= 4) {
         struct job j;
         job_init(&j);
         j.stall_ns = ns;
         server_control(&server, "{\"/a.img\": {\"times\": 1, \"stall_after\": 3000000}}");
         job_run(&j, "/a.img");
-        requests = server_log_count(&server, "\"path\"");
-        if (requests == 2) {
+        is_as_said = server_log_count(&server, "\"path\"") == 2 &&
+                     server_log_count(&server, "\"range\"") == 1;
+        if (is_as_said)
             assert_fetched(&j, image, IMAGE_BYTES);
-            assert_int_equal(server_log_count(&server, "\"range\""), 1);
-        }
         job_done(&j);
     }
-    assert_int_equal(requests, 2);
+    assert_true(is_as_said);
     server_control(&server, "{}");
 }
 

@@ -215,9 +215,7 @@ static void test_limits(void **state)
         for (char repo[] = "a"; repo[0] <= 'd'; repo[0]++)
             bench_image(&b, repo, "1", 1, "");
         bench_set(&b, cases[i].settings);
-        int64_t start = clock_monotonic_ns();
         struct larder_update_round sum = run(&o);
-        assert_true(clock_monotonic_ns() - start < 30 * NS_PER_S);
         assert_int_equal(bench_requests(&b), cases[i].requests);
         assert_int_equal(sum.n_deferred, 4);
         assert_int_equal(count_busy(), 4);
@@ -403,15 +401,13 @@ static void test_spread(void **state)
     run(&o);
     int64_t took = clock_monotonic_ns() - start;
     /* All six in the first tenth: once in a million. */
-    assert_true(took > NS_PER_S / 5 && took < 30 * NS_PER_S);
+    assert_true(took > NS_PER_S / 5);
     /* Canceled while it waits. */
     o.spread_ns = 3600 * NS_PER_S;
     struct larder_update_round sum = {.size = sizeof(sum), .n_refs = 77};
     b.is_canceled = true;
-    start = clock_monotonic_ns();
     assert_int_equal(larder_update_round_run(b.store, &b.options, &o, &sum, &b.e),
                      -LARDER_CANCELED);
-    assert_true(clock_monotonic_ns() - start < 30 * NS_PER_S);
     assert_int_equal(sum.n_refs, 77);
 }
 
