@@ -72,7 +72,8 @@ server=$!
 n=0
 while [ ! -s "$tmp/port" ]; do
     n=$((n + 1))
-    [ $n -lt 200 ] || die "the web server did not start: $(cat "$tmp/http.log")"
+    kill -0 "$server" 2>/dev/null || die "the web server ended: $(cat "$tmp/http.log")"
+    [ $n -lt 6000 ] || die "the web server did not start: $(cat "$tmp/http.log")"
     sleep 0.05
 done
 url=http://127.0.0.1:$(cat "$tmp/port")/debian-13.qcow2
@@ -108,13 +109,14 @@ run "$larder" status || die 'status failed'
 
 step '5. Upstream publishes a new image while a process still reads the old one'
 # shellcheck disable=SC2016
-"$larder" image use debian-13 -- sh -c 'exec 3<"$LARDER_IMAGE"; echo ready >"$1"; exec sleep 600' \
+"$larder" image use debian-13 -- sh -c 'exec 3<"$LARDER_IMAGE"; echo ready >"$1"; exec sleep 6000' \
     sh "$tmp/ready" &
 holder=$!
 n=0
 while [ ! -s "$tmp/ready" ]; do
     n=$((n + 1))
-    [ $n -lt 200 ] || die 'the holder did not start'
+    kill -0 "$holder" 2>/dev/null || die 'the holder ended'
+    [ $n -lt 6000 ] || die 'the holder did not start'
     sleep 0.05
 done
 old_sum=$(sha256sum <"$healed")
