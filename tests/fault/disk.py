@@ -385,7 +385,7 @@ def main():
         except Wrong as wrong:
             tap.report(False, title, [wrong])
         except Exception as error:  # a broken test is a failed one
-            tap.report(False, title, [f"{type(error).__name__}: {error}"])
+            tap.report(False, title, [faultlib.told(error)])
         else:
             tap.report(True, title)
 

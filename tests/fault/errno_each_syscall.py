@@ -121,6 +121,7 @@ def count_calls(scratch, scenario):
 
 def main():
     args = faultlib.arguments(__doc__, points=24)
+    faultlib.need_inject()
     tap = Tap()
     begin = time.monotonic()
     total = 0
@@ -138,7 +139,7 @@ def main():
                     if strike(scratch, scenario, *point) == "tolerated":
                         tolerated.append(point)
                 except Exception as wrong:  # a broken point is a failed one
-                    return f"{type(wrong).__name__}: {wrong}"
+                    return faultlib.told(wrong)
                 return None
             count, failures = faultlib.run_points(points, one, args.jobs)
             total += count

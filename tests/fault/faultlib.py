@@ -17,6 +17,7 @@ import sys
 import tempfile
 import threading
 import time
+import traceback
 
 LARDER = os.environ.get("LARDER", "larder")
 INJECT = os.environ.get("FAULT_INJECT", "inject")
@@ -83,6 +84,20 @@ def is_sanitized():
     """Whether the program was built with a sanitizer, which has an allocator of its own."""
     with open(LARDER, "rb") as file:
         return b"__asan_init" in (data := file.read()) or b"__tsan_init" in data
+
+
+def need_inject():
+    """Ends the script, as skipped, where nothing may be traced."""
+    if shutil.which(INJECT):
+        probe = subprocess.run([INJECT, "-c", "open", "true"], stdin=subprocess.DEVNULL,
+                               stderr=subprocess.PIPE, text=True, check=False)
+        if probe.returncode == 0:
+            return
+        why = probe.stderr.strip().replace("#", "") or f"it ended with {probe.returncode}"
+    else:
+        why = "it is not built for this machine"
+    print(f"1..0 # SKIP the injector: {why}")
+    sys.exit(0)
 
 
 def scratch_parent():
@@ -305,6 +320,16 @@ class Box:
             raise Wrong(f"temporaries stay after fsck --repair: {left}")
 
 
+def told(error):
+    """What the log is to say of an exception: of one that nobody expected, where it comes from."""
+    text = f"{type(error).__name__}: {error}"
+    if isinstance(error, Wrong):
+        return text
+    frames = traceback.extract_tb(error.__traceback__)[-4:]
+    return "\n".join([text, *(f"    at {os.path.basename(f.filename)}:{f.lineno}: {f.line}"
+                              for f in frames)])
+
+
 # ---- many points -------------------------------------------------------------------------------
 
 
@@ -336,7 +361,7 @@ class Tap:
         except Wrong as wrong:
             self.report(False, title, [wrong])
         except Exception as error:  # a broken test is a failed one, and the next ones still run
-            self.report(False, title, [f"{type(error).__name__}: {error}"])
+            self.report(False, title, [told(error)])
         else:
             self.report(True, title + (f": {more}" if more else ""))
 

@@ -141,7 +141,7 @@ struct run {
     FILE *report;
     unsigned long count;
     bool is_killing;
-    pid_t *pids; /* everybody ever seen */
+    pid_t *pids; /* whom we trace; nobody else may get an id of theirs and be killed */
     size_t pid_count;
 };
 
@@ -372,6 +372,16 @@ static void remember(struct run *run, pid_t pid)
     run->pids[run->pid_count++] = pid;
 }
 
+static void forget(struct run *run, pid_t pid)
+{
+    for (size_t i = 0; i < run->pid_count; i++) {
+        if (run->pids[i] == pid) {
+            run->pids[i] = run->pids[--run->pid_count];
+            return;
+        }
+    }
+}
+
 static void at_stop(struct run *run, pid_t pid, int status)
 {
     int event = status >> 16;
@@ -402,9 +412,11 @@ static int follow(struct run *run, pid_t main_pid)
         if (WIFSTOPPED(status)) {
             remember(run, pid);
             at_stop(run, pid, status);
-        } else if (pid == main_pid) {
-            result = WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
+            continue;
         }
+        forget(run, pid);
+        if (pid == main_pid)
+            result = WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
     }
     return result;
 }

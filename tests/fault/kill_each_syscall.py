@@ -50,6 +50,7 @@ def count_calls(scratch, scenario):
 
 def main():
     args = faultlib.arguments(__doc__, points=24)
+    faultlib.need_inject()
     tap = Tap()
     begin = time.monotonic()
     points = 0
@@ -61,7 +62,7 @@ def main():
             try:
                 total = count_calls(scratch, scenario)
             except Exception as wrong:  # a broken scenario is a failed one
-                tap.report(False, f"{scenario.name}: without a fault", [f"{type(wrong).__name__}: {wrong}"])
+                tap.report(False, f"{scenario.name}: without a fault", [faultlib.told(wrong)])
                 continue
             chosen = [args.at] if args.at else faultlib.choose(total, args.points, number)
 
@@ -69,7 +70,7 @@ def main():
                 try:
                     strike(scratch, scenario, n)
                 except Exception as wrong:  # a broken point is a failed one
-                    return f"{type(wrong).__name__}: {wrong}"
+                    return faultlib.told(wrong)
                 return None
             count, failures = faultlib.run_points(chosen, one, args.jobs)
             points += count

@@ -105,6 +105,7 @@ def strike(job, n):
 
 def main():
     args = faultlib.arguments(__doc__, points=0)
+    faultlib.need_inject()
     tap = Tap()
     begin = time.monotonic()
     for number, job in enumerate(JOBS):
@@ -113,7 +114,7 @@ def main():
         try:
             total = len(strike(job, 0))
         except Exception as wrong:  # a broken job is a failed one
-            tap.report(False, f"{job.name}: without a fault", [f"{type(wrong).__name__}: {wrong}"])
+            tap.report(False, f"{job.name}: without a fault", [faultlib.told(wrong)])
             continue
         chosen = [args.at] if args.at else faultlib.choose(total, args.points, number)
 
@@ -121,7 +122,7 @@ def main():
             try:
                 strike(job, n)
             except Exception as wrong:  # a broken point is a failed one
-                return f"killed at call {n}: {type(wrong).__name__}: {wrong}"
+                return f"killed at call {n}: {faultlib.told(wrong)}"
             return None
         count, failures = faultlib.run_points(chosen, one, args.jobs)
         tap.report(not failures, f"{job.name}: killed at {count} of {total} calls",

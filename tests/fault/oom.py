@@ -125,7 +125,7 @@ def main():
                 try:
                     strike(scratch, scenario, *point)
                 except Exception as wrong:  # a broken point is a failed one
-                    return f"{type(wrong).__name__}: {wrong}"
+                    return faultlib.told(wrong)
                 return None
             count, failures = faultlib.run_points(chosen, one, args.jobs)
             points += count

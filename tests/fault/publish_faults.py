@@ -387,7 +387,7 @@ def kill_everywhere(tap, scratch, registry, args):
             try:
                 strike(scratch, registry, scenario, n)
             except Exception as wrong:  # a broken point is a failed one
-                return f"{type(wrong).__name__}: {wrong}"
+                return faultlib.told(wrong)
             return None
         count, failures = faultlib.run_points(chosen, one, args.jobs)
         tap.report(not failures, f"{scenario.name}: killed at {count} of {len(calls)} calls",
@@ -445,7 +445,7 @@ def append_races(scratch, registry, count, jobs):
             if len(puts) != 3:
                 raise Wrong(f"race {number}: nobody was overwritten, or too often: {puts}")
         except Exception as wrong:  # the other races still run
-            return f"{type(wrong).__name__}: {wrong}"
+            return faultlib.told(wrong)
         return None
     _, failures = faultlib.run_points(range(count), one, jobs)
     registry.admin("PUT", "/_control", b"{}")
@@ -505,6 +505,7 @@ def moved_meanwhile(scratch, registry):
 
 def main():
     args = faultlib.arguments(__doc__, points=24, operations=24)
+    faultlib.need_inject()
     tap = Tap()
     with Scratch() as scratch, Registry(scratch) as registry:
         kill_everywhere(tap, scratch, registry, args)

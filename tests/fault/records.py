@@ -142,7 +142,7 @@ def faults(tap, args, number, job):
     try:
         total = len(strike(job, 0, []))
     except Exception as wrong:  # a broken job is a failed one
-        tap.report(False, f"{job.title}: without a fault", [f"{type(wrong).__name__}: {wrong}"])
+        tap.report(False, f"{job.title}: without a fault", [faultlib.told(wrong)])
         return
     for title, fault in FAULTS:
         chosen = [args.at] if args.at else faultlib.choose(total, args.points, number)
@@ -151,7 +151,7 @@ def faults(tap, args, number, job):
             try:
                 strike(job, n, fault)
             except Exception as wrong:  # a broken point is a failed one
-                return f"call {n}: {type(wrong).__name__}: {wrong}"
+                return f"call {n}: {faultlib.told(wrong)}"
             return None
         count, failures = faultlib.run_points(chosen, one, args.jobs)
         tap.report(not failures, f"{job.title}: {title} at {count} of {total} calls",
@@ -238,6 +238,7 @@ def storm(in_store):
 
 def main():
     args = faultlib.arguments(__doc__, points=0)
+    faultlib.need_inject()
     tap = Tap()
     begin = time.monotonic()
     for number, job in enumerate(JOBS):

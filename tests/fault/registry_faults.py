@@ -194,7 +194,7 @@ def run(tap, scratch, registry, kind, job, number, args):
     try:
         calls = in_a_box(scratch, registry, job, count)
     except Exception as wrong:  # a broken job is a failed one
-        tap.report(False, f"{title}: without a fault", [f"{type(wrong).__name__}: {wrong}"])
+        tap.report(False, f"{title}: without a fault", [faultlib.told(wrong)])
         return
     chosen = [args.at] if args.at else faultlib.choose(len(calls), args.points, number)
 
@@ -202,7 +202,7 @@ def run(tap, scratch, registry, kind, job, number, args):
         try:
             in_a_box(scratch, registry, job, strike, *point)
         except Exception as wrong:  # a broken point is a failed one
-            return f"{type(wrong).__name__}: {wrong}"
+            return faultlib.told(wrong)
         return None
     points = points_of(calls, chosen, args.points == 0 or bool(args.at))
     total, failures = faultlib.run_points(points, one, args.jobs)
@@ -213,6 +213,7 @@ def run(tap, scratch, registry, kind, job, number, args):
 
 def main():
     args = faultlib.arguments(__doc__, points=8)
+    faultlib.need_inject()
     tap = Tap()
     begin = time.monotonic()
     kinds = [kind for kind in KINDS if kind != "memory" or not faultlib.is_sanitized()]
