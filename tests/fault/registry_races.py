@@ -383,6 +383,8 @@ CASES = [one_store, one_layout, one_tag, beside_others, logins, interrupted, nob
 
 def main():
     args = faultlib.arguments(__doc__, points=0)
+    # A shell's background job has it ignored, which larder would respect.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
     tap = Tap()
     with Scratch() as scratch, Registry(scratch) as registry:
         with scratch.box() as box:
