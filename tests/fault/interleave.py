@@ -102,9 +102,12 @@ def get(field, name, *options):
     # Nothing promised it, provided that the entry had moved on.
     with field.lock:
         field.vanished += 1
-    shown = json.loads(box.larder("--json", "image", "show", name).out)
-    if shown.get("path") == path and not os.path.exists(path) and shown["verdict"] == "valid":
-        field.fail(f"{name}: {path} is gone though its entry still names it")
+    # It may come back and go again between two looks, but not each time.
+    for _ in range(5):
+        shown = json.loads(box.larder("--json", "image", "show", name).out)
+        if shown.get("path") != path or shown["verdict"] != "valid" or os.path.exists(path):
+            return
+    field.fail(f"{name}: {path} is gone though its entry still names it")
 
 
 def use(field, name):
@@ -150,7 +153,7 @@ def guarded(field, function, *arguments):
     try:
         function(field, *arguments)
     except Exception as error:  # a thread that dies must not pass for one that is through
-        field.fail(f"{type(error).__name__}: {error}")
+        field.fail(faultlib.told(error))
 
 
 def work(field, rng):
