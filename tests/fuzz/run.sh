@@ -182,7 +182,7 @@ run_one() {
         else
             set -- -max_total_time="$seconds"
         fi
-        set -- "$@" -timeout=10 -rss_limit_mb=1024 -max_len=70000 -print_final_stats=1 \
+        set -- "$@" -timeout=60 -rss_limit_mb=1024 -max_len=70000 -print_final_stats=1 \
             -artifact_prefix="$bin/$target-" "$seeds/new" "$seeds/made" "$corpus"
     else
         set --
