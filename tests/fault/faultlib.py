@@ -105,7 +105,7 @@ def scratch_parent():
     if "TMPDIR" in os.environ:
         return os.environ["TMPDIR"]
     if os.path.isdir("/dev/shm") and os.access("/dev/shm", os.W_OK) and \
-            shutil.disk_usage("/dev/shm").free > (512 << 20):
+            shutil.disk_usage("/dev/shm").free > (2 << 30):
         return "/dev/shm"
     return None
 
