@@ -313,8 +313,9 @@ def with_oras():
             blobs = blobs_in(there)
             equal(sbom["digest"] in blobs, True)
             equal(digest_of(b"signed") in blobs, True)
-            # And on to another repository, where oras finds both.
-            copy("--referrers", f"oci:{there}:x", here.url("refer/again", "1"))
+            # And on to another repository, where oras finds both. (Of two that come at the same
+            # moment olareg forgets one.)
+            copy("--referrers", "--jobs", "1", f"oci:{there}:x", here.url("refer/again", "1"))
             found = json.loads(run(oras, "discover", "--plain-http", "--format", "json",
                                    f"{here.host}/refer/again:1").stdout)
             equal(len(found.get("manifests") or found.get("referrers")), 2)
