@@ -116,7 +116,9 @@ def points_of(calls, args, number):
 def count_calls(scratch, scenario):
     with scratch.box() as box:
         scenario.prepare(box)
-        return box.inject(scenario.command(box), [])[1]
+        result, calls = box.inject(scenario.command(box), [])
+        scenario.check(box, result)
+        return calls
 
 
 def main():
@@ -130,7 +132,11 @@ def main():
         for number, scenario in enumerate(all_scenarios()):
             if args.only and args.only not in scenario.name:
                 continue
-            calls = count_calls(scratch, scenario)
+            try:
+                calls = count_calls(scratch, scenario)
+            except Exception as wrong:  # a broken scenario is a failed one
+                tap.report(False, f"{scenario.name}: without a fault", [faultlib.told(wrong)])
+                continue
             points = points_of(calls, args, number)
             tolerated = []
 
