@@ -4,6 +4,8 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
+#include <unistd.h>
 
 #include "base/buf.h"
 #include "base/clock.h"
@@ -226,18 +228,70 @@ static size_t text_width(const char *text)
     return n;
 }
 
+unsigned out_columns(void)
+{
+    struct winsize size = {.ws_col = 0};
+
+    return isatty(STDOUT_FILENO) && ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) == 0 ? size.ws_col : 0;
+}
+
+/* Behind so many characters. */
+static const char *text_skip(const char *text, size_t n)
+{
+    while (*text && (n > 0 || ((unsigned char)*text & 0xc0) == 0x80)) {
+        text++;
+        n -= n > 0 && ((unsigned char)*text & 0xc0) != 0x80;
+    }
+    return text;
+}
+
+/* Names differ at their ends: most of that stays. */
+static void print_cut(const char *text, size_t width)
+{
+    static const char gap[] = "...";
+    size_t has = text_width(text);
+    size_t begin = (width - (sizeof(gap) - 1)) / 3;
+    size_t end = width - (sizeof(gap) - 1) - begin;
+
+    if (has <= width || width < sizeof(gap)) {
+        fputs(text, stdout);
+        return;
+    }
+    fwrite(text, 1, (size_t)(text_skip(text, begin) - text), stdout);
+    fputs(gap, stdout);
+    fputs(text_skip(text, has - end), stdout);
+}
+
 static void print_cell(const struct table *table, size_t column, const char *text, size_t width)
 {
-    size_t pad = width - text_width(text);
+    size_t has = text_width(text);
+    size_t pad = has < width ? width - has : 0;
     bool is_right = table->right_columns & (1u << column);
     bool is_last = column + 1 == table->columns;
 
     if (is_right)
         printf("%*s", (int)pad, "");
-    fputs(text, stdout);
+    print_cut(text, width);
     if (!is_right && !is_last)
         printf("%*s", (int)pad, "");
     fputs(is_last ? "\n" : "  ", stdout);
+}
+
+/* From the right, until a row fits or there is nothing to be cut. */
+static void shrink(const struct table *table, size_t widths[TABLE_COLUMNS_MAX], size_t columns)
+{
+    size_t sum = 2 * (size_t)(table->columns - 1);
+
+    for (size_t i = 0; i < table->columns; i++)
+        sum += widths[i];
+    for (size_t i = table->columns; i > 0 && sum > columns; i--) {
+        size_t least = table->min_widths[i - 1];
+        size_t spare = least && widths[i - 1] > least ? widths[i - 1] - least : 0;
+        size_t less = spare < sum - columns ? spare : sum - columns;
+
+        widths[i - 1] -= less;
+        sum -= less;
+    }
 }
 
 int table_print(struct table *table, struct larder_error *e)
@@ -251,6 +305,8 @@ int table_print(struct table *table, struct larder_error *e)
         if (width > widths[i % table->columns])
             widths[i % table->columns] = width;
     }
+    if (out_columns())
+        shrink(table, widths, out_columns());
     for (size_t i = 0; i < table->cell_count; i++) {
         if (rc == 0)
             print_cell(table, i % table->columns, table->cells[i], widths[i % table->columns]);

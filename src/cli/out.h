@@ -56,7 +56,9 @@ void put_text(FILE *to, const char *text);
 /* Rows are kept until table_print(), which aligns them. The last column is not padded. */
 struct table {
     unsigned columns;
-    unsigned right_columns; /* bit n: column n is aligned to the right */
+    unsigned right_columns;                 /* bit n: column n is aligned to the right */
+    unsigned min_widths[TABLE_COLUMNS_MAX]; /* not 0: where the terminal is narrower than a row, the
+                                               column is cut ("regis...stable"), but not below it */
     char **cells;
     size_t cell_count;
     size_t cell_capacity;
@@ -66,6 +68,8 @@ struct table {
 void table_init(struct table *table, unsigned columns, unsigned right_columns);
 /* Appends one cell (sanitised and copied); rows fill from left to right. */
 void table_cell(struct table *table, const char *text);
+/* Characters in a line of standard output's terminal; 0: it is none, or nobody can tell. */
+unsigned out_columns(void);
 /* Prints and frees. NOMEM when a cell could not be kept. */
 int table_print(struct table *table, struct larder_error *e);
 /* Frees without printing. */

@@ -243,6 +243,48 @@ expect_success 'list: a row a reference, and --json, and --quiet' '
     larder -q update list >names && expect_match "^$ref\$" names && expect_match "^oci:.*layout:os\$" names &&
     test "$(grep -c "/multi:stable\$" names)" -eq 2
 '
+# terminal COLUMNS COMMAND...: what it writes to a terminal of that width.
+terminal() {
+    "$python" - "$@" <<'END'
+import fcntl, os, pty, struct, subprocess, sys, termios
+
+master, slave = pty.openpty()
+fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 24, int(sys.argv[1]), 0, 0))
+child = subprocess.Popen(sys.argv[2:], stdout=slave)
+os.close(slave)
+seen = b""
+try:
+    while piece := os.read(master, 65536):
+        seen += piece
+except OSError:
+    pass
+sys.stdout.write(seen.decode().replace("\r\n", "\n"))
+sys.exit(child.wait())
+END
+}
+expect_success 'list: whole in a pipe, cut to the width of a terminal, which is told less' '
+    long=registry/of/images/with/a/long/name && os_image "{\"repo\": \"$long\", \"version\": \"39.20240110.3.0-and-more\"}" >digest &&
+    larder -q update check "$registry/$long:stable" >/dev/null &&
+    larder update list >out && expect_match "^docker://$registry/$long:stable  *linux/[^ ]*  *available  *39.20240110.3.0-and-more  *" out &&
+    terminal 80 "$LARDER" update list >out && cat out && "$python" - <<EOF &&
+lines = open("out").read().splitlines()
+assert max(map(len, lines)) <= 80, max(lines, key=len)
+assert not any("docker://" in line or "sha256:" in line for line in lines)
+assert not any("linux/" in line for line in lines) and any(" arm64 " in line for line in lines)
+cut = [line for line in lines if "..." in line.split()[0]]
+assert any(line.split()[0].endswith("name:stable") for line in cut), cut
+digest = open("digest").read().split(":")[1][:12]
+assert any(digest in line for line in cut), cut
+EOF
+    terminal 400 "$LARDER" update list >out && expect_match "^$registry/$long:stable  *" out &&
+    expect_no_match "\.\.\." out && larder -q update clear "$registry/$long:stable"
+'
+expect_success 'clear and fetch tell the complete reference, whatever was typed' '
+    short=127.0.0.1:${registry#*:}/os:stable && larder --json update clear "never/seen" >out &&
+    json out "d[\"ref\"] == \"docker://docker.io/never/seen:latest\"" &&
+    larder update clear "never/seen" 2>err && expect_match "^larder: docker://docker.io/never/seen:latest: nothing" err &&
+    larder --json update fetch -n "$short" >out && json out "d[\"ref\"] == \"docker://$short\""
+'
 expect_success 'clear, twice: nothing recorded is a success' '
     larder update clear "$ref" 2>err && expect_match forgotten err &&
     larder --json update show "$ref" >out && json out "d[\"state\"] == \"unknown\"" &&

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* larder update list: every reference that has a record. */
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "base/error.h"
@@ -9,10 +10,16 @@
 #include "cli/update/update.h"
 #include "cli/update/update_print.h"
 
-#define LIST_COLUMNS           6
+#define LIST_COLUMNS    6
+#define PLATFORM_COLUMN 1
+/* On a terminal that is too narrow for all of it. */
+#define REF_WIDTH_MIN          20
+#define VERSION_WIDTH_MIN      12
 #define VERSION_TEXT_BYTES_MAX 1024
 /* So much of a digest tells one from another for people. */
 #define SHORT_DIGEST_BYTES (sizeof("sha256:") - 1 + 12)
+#define DOCKER             "docker://"
+#define LINUX              "linux/"
 
 static struct {
     struct update_args update;
@@ -22,13 +29,41 @@ static const struct opt opts[] = {
     UPDATE_PLACE_OPTS(&args.update),
 };
 
+/* On a terminal a row is kept short: without what is the same everywhere, or goes without saying.
+ * Elsewhere nothing is left out. */
 struct list {
     struct table table;
+    struct table narrow; /* the same without platforms */
+    char *platform;      /* of the first row */
+    bool has_platforms;  /* more than one */
+    bool is_terminal;
     struct doc doc;
     size_t count;
 };
 
-static void add_row(struct table *table, const struct larder_update *update)
+static void add_cell(struct list *list, size_t column, const char *text)
+{
+    table_cell(&list->table, text);
+    if (column != PLATFORM_COLUMN)
+        table_cell(&list->narrow, text);
+}
+
+static void note_platform(struct list *list, const char *platform)
+{
+    if (!list->platform)
+        list->platform = strdup(platform);
+    if (!list->platform || strcmp(list->platform, platform) != 0)
+        list->has_platforms = true;
+}
+
+static const char *without(const struct list *list, const char *prefix, const char *text)
+{
+    size_t n = strlen(prefix);
+
+    return list->is_terminal && strncmp(text, prefix, n) == 0 ? text + n : text;
+}
+
+static void add_row(struct list *list, const struct larder_update *update)
 {
     char digest[LARDER_DIGEST_TEXT_BYTES] = "-";
     struct buf version = BUF_INIT(VERSION_TEXT_BYTES_MAX);
@@ -40,12 +75,13 @@ static void add_row(struct table *table, const struct larder_update *update)
         larder_digest_format(&update->update.digest, digest);
         digest[SHORT_DIGEST_BYTES] = 0;
     }
-    table_cell(table, update->ref);
-    table_cell(table, update->platform);
-    table_cell(table, larder_update_state_name(update->state));
-    table_cell(table, version.p ? version.p : "-");
-    table_cell(table, digest);
-    table_cell(table, age_format(update->checked_at_ns, age));
+    note_platform(list, update->platform);
+    add_cell(list, 0, without(list, DOCKER, update->ref));
+    add_cell(list, PLATFORM_COLUMN, without(list, LINUX, update->platform));
+    add_cell(list, 2, larder_update_state_name(update->state));
+    add_cell(list, 3, version.p ? version.p : "-");
+    add_cell(list, 4, without(list, "sha256:", digest));
+    add_cell(list, 5, age_format(update->checked_at_ns, age));
     buf_done(&version);
 }
 
@@ -62,7 +98,7 @@ static int add(void *arg, const struct larder_update *update)
         put_text(stdout, update->ref);
         putchar('\n');
     } else {
-        add_row(&list->table, update);
+        add_row(list, update);
     }
     return 0;
 }
@@ -103,15 +139,33 @@ static int list_all(struct update_call *call, bool is_booted, struct list *list,
     return rc;
 }
 
-static void list_head(struct table *table)
+static void list_begin(struct list *list)
 {
     static const char *const titles[] = {"REF",     "PLATFORM", "STATE",
                                          "VERSION", "DIGEST",   "CHECKED"};
 
     _Static_assert(ARRAY_LEN(titles) == LIST_COLUMNS, "a title each");
-    table_init(table, LIST_COLUMNS, 0);
+    list->is_terminal = out_columns() > 0;
+    table_init(&list->table, LIST_COLUMNS, 0);
+    table_init(&list->narrow, LIST_COLUMNS - 1, 0);
+    list->table.min_widths[0] = list->narrow.min_widths[0] = REF_WIDTH_MIN;
+    list->table.min_widths[3] = list->narrow.min_widths[2] = VERSION_WIDTH_MIN;
     for (size_t i = 0; i < LIST_COLUMNS; i++)
-        table_cell(table, titles[i]);
+        add_cell(list, i, titles[i]);
+}
+
+static void list_end(struct list *list)
+{
+    table_free(&list->table);
+    table_free(&list->narrow);
+    free(list->platform);
+}
+
+static int list_print(struct list *list, struct larder_error *e)
+{
+    bool is_narrow = list->is_terminal && !list->has_platforms;
+
+    return table_print(is_narrow ? &list->narrow : &list->table, e);
 }
 
 static int run_list(struct cli *cli, int argc, char **argv)
@@ -132,14 +186,14 @@ static int run_list(struct cli *cli, int argc, char **argv)
         rc = 0;
     if (rc < 0)
         return cli_fail(cli, &e);
-    list_head(&list.table);
+    list_begin(&list);
     rc = list_all(&call, is_booted, &list, &e);
     if (list.count && !globals.json && !globals.quiet) {
-        int printed = table_print(&list.table, rc == 0 ? &e : NULL);
+        int printed = list_print(&list, rc == 0 ? &e : NULL);
 
         rc = rc < 0 ? rc : printed;
     }
-    table_free(&list.table);
+    list_end(&list);
     if (rc < 0)
         return cli_fail(cli, &e);
     if (list.count == 0)
@@ -151,8 +205,10 @@ const struct command command_update_list = {
     .name = "update list",
     .group = COMMAND_GROUP_UPDATES,
     .summary = "list all references that have a record",
-    .about = "Each reference that was checked, with what is recorded about it; with --quiet only "
-             "the references. Nobody is asked.",
+    .about =
+        "Each reference that was checked, with what is recorded about it; with --quiet only "
+        "the references. On a terminal long ones are cut, and what goes without saying is left "
+        "out. Nobody is asked.",
     .usage = "",
     .opts = OPT_SET(opts),
     .exits = COMMAND_EXIT(3),
