@@ -120,6 +120,11 @@ struct larder_update {
 };
 LARDER_API void larder_update_done(struct larder_update *update);
 
+/* REF as it is kept: complete, as struct larder_update has it; malloc'd. ref NULL: as for
+ * larder_update_check(). INVAL, NOENT, UNSUPPORTED. */
+LARDER_API LARDER_MUST_CHECK int larder_update_ref(const char *ref,
+                                                   const struct larder_update_options *options,
+                                                   char **ret, struct larder_error *e);
 /*
  * Asks what REF points to and keeps the answer. The cheapest question comes first: when the digest
  * is the one seen last, it is the only one. No layer is fetched. ref NULL: what the booted (else

@@ -74,8 +74,6 @@ static int read_options(struct update_ask *made, struct larder_error *e)
         return error_set(e, LARDER_INVAL,
                          "update: store:%s and an ostree repository, expected one of the two",
                          o->name);
-    if (!made->is_ostree && !made->store)
-        return error_set(e, LARDER_INVAL, "update: neither a store nor an ostree repository");
     return 0;
 }
 
@@ -287,6 +285,8 @@ int update_ask_read(struct larder_store *store, const char *ref,
     CLEANUP_FREE char *followed = NULL;
 
     int r = read_options(&made, e);
+    if (r == 0 && !made.is_ostree && !made.store)
+        r = error_set(e, LARDER_INVAL, "update: neither a store nor an ostree repository");
     if (r == 0)
         r = read_platform(&made, e);
     if (r == 0)
@@ -301,6 +301,23 @@ int update_ask_read(struct larder_store *store, const char *ref,
     }
     *ret = made;
     return 0;
+}
+
+int larder_update_ref(const char *ref, const struct larder_update_options *options, char **ret,
+                      struct larder_error *e)
+{
+    struct update_ask made = {.options = options};
+    CLEANUP_FREE char *followed = NULL;
+
+    int r = read_options(&made, e);
+    if (r == 0)
+        r = find_ref(ref, &made, &followed, e);
+    if (r == 0)
+        r = read_ref(followed ? followed : ref, &made, e);
+    if (r == 0)
+        *ret = TAKE_PTR(made.ref);
+    update_ask_done(&made);
+    return r;
 }
 
 void update_ask_done(struct update_ask *ask)

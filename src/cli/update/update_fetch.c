@@ -292,17 +292,20 @@ static int run_fetch(struct cli *cli, int argc, char **argv)
     struct imports imports CLEANUP(imports_done) = IMPORTS_INIT;
     struct larder_update_fetched fetched = {.size = sizeof(fetched)};
     struct larder_error e = LARDER_ERROR_INIT;
+    char *ref CLEANUP_FREE = NULL;
     int rc = fetch(cli, argc ? argv[0] : NULL, &call, &fetched, &e);
 
     if (rc < 0)
         return cli_fail(cli, &e);
-    rc = imports_fill(&call.options, fetched.location, &imports, &e);
+    rc = larder_update_ref(call.ref, &call.options, &ref, &e);
+    if (rc == 0)
+        rc = imports_fill(&call.options, fetched.location, &imports, &e);
     if (rc == 0) {
         say(cli, &fetched);
         if (update_is_ostree(&call.options) && !imports.ostree.n)
             advise(cli, fetched.location);
         if (globals.json)
-            print_json(call.ref, &fetched, &imports);
+            print_json(ref, &fetched, &imports);
         else
             print_text(&fetched, &imports);
     }

@@ -59,13 +59,16 @@ static const struct opt clear_opts[] = {
     UPDATE_OPTS(&clear_args.update),
 };
 
-static int clear(struct cli *cli, const char *ref, bool *ret_had, struct larder_error *e)
+static int clear(struct cli *cli, const char *ref, char **ret_ref, bool *ret_had,
+                 struct larder_error *e)
 {
     struct update_call call CLEANUP(update_call_done) = UPDATE_CALL_INIT;
     int rc = update_call_fill(cli, "update clear", ref, &clear_args.update, NULL,
                               UPDATE_STORE_CLEAR, &call, e);
 
     *ret_had = false;
+    if (rc == 0)
+        rc = larder_update_ref(call.ref, &call.options, ret_ref, e);
     if (rc < 0)
         return rc;
     if (!call.store && !update_is_ostree(&call.options))
@@ -75,11 +78,11 @@ static int clear(struct cli *cli, const char *ref, bool *ret_had, struct larder_
 
 static int run_clear(struct cli *cli, int argc, char **argv)
 {
-    const char *ref = argc ? argv[0] : NULL;
     struct larder_error e = LARDER_ERROR_INIT;
+    char *ref CLEANUP_FREE = NULL;
     bool had = false;
 
-    if (clear(cli, ref, &had, &e) < 0)
+    if (clear(cli, argc ? argv[0] : NULL, &ref, &had, &e) < 0)
         return cli_fail(cli, &e);
     if (globals.json) {
         struct doc doc = DOC_INIT;
@@ -90,8 +93,7 @@ static int run_clear(struct cli *cli, int argc, char **argv)
         doc_end(&doc);
         return 0;
     }
-    cli_say(cli, false, "%s: %s", ref ? ref : "the deployments' image",
-            had ? "the record is forgotten" : "nothing was recorded");
+    cli_say(cli, false, "%s: %s", ref, had ? "the record is forgotten" : "nothing was recorded");
     return 0;
 }
 
