@@ -72,3 +72,20 @@ int blob_read(struct store *from, const struct store_descriptor *blob, struct bu
                          larder_digest_format(&found, other));
     return 0;
 }
+
+int document_blame(const struct store *from, int rc, struct larder_error *e)
+{
+    enum larder_code code = from->ops->is_remote ? LARDER_PROTO : LARDER_CORRUPT;
+
+    if (rc != -LARDER_INVAL)
+        return rc;
+    if (e)
+        e->code = code;
+    return -(int)code;
+}
+
+int manifest_parse_from(const struct store *from, struct slice bytes, const char *media_type,
+                        struct oci_manifest **ret, struct larder_error *e)
+{
+    return document_blame(from, oci_manifest_parse(bytes, media_type, ret, e), e);
+}

@@ -88,7 +88,9 @@ static int read_record(struct check *c, struct larder_error *e)
         return rc;
     }
     c->has_old = rc >= 0;
-    c->is_old_damaged = rc < 0 && rc != -LARDER_NOENT;
+    /* A directory that is not to be read has none that counts. */
+    c->is_old_damaged =
+        rc < 0 && rc != -LARDER_NOENT && rc != -LARDER_UNSAFE && rc != -LARDER_DENIED;
     c->old_means = record_meaning(c->has_old ? &c->old : NULL, c->holder);
     return 0;
 }
@@ -253,7 +255,7 @@ static int look_known(struct check *c, struct larder_error *e)
 
 static int parse(const struct check *c, struct oci_manifest **ret, struct larder_error *e)
 {
-    int rc = oci_manifest_parse(buf_slice(&c->manifest), c->d.media_type, ret, e);
+    int rc = manifest_parse_from(c->place.store, buf_slice(&c->manifest), c->d.media_type, ret, e);
 
     if (rc < 0 && rc != -LARDER_NOMEM && e)
         error_context(e, "%s", c->ask->ref);
@@ -367,7 +369,9 @@ static int ask_more(struct check *c, struct larder_error *e)
         rc = set_update(c, image->media_type, e);
     c->found.manifest = c->manifest;
     c->manifest = BUF_INIT(0);
-    return rc == 0 ? record_check(&c->found, e) : rc;
+    if (rc == 0)
+        rc = record_check(&c->found, e);
+    return document_blame(c->place.store, rc, e);
 }
 
 /* ---- keeping it ---- */
@@ -385,7 +389,7 @@ static int check_readable(const struct check *c, struct larder_error *e)
     image_view_done(&view);
     if (rc < 0 && rc != -LARDER_NOMEM && e)
         error_context(e, "%s", c->ask->ref);
-    return rc;
+    return document_blame(c->place.store, rc, e);
 }
 
 /* That the base was found again need not be kept where nothing says otherwise. */

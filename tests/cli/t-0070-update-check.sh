@@ -229,10 +229,37 @@ put("/_manifest/os/stable", json.dumps({
     kind + "manifest.v1+json")
 END
 }
-expect_success 'a configuration that is no object is refused, and changes no record' '
-    listed_config && expect_status 2 larder update check "$ref" 2>err &&
+expect_success 'a configuration that is no object is refused as what the registry did, and changes no record' '
+    listed_config && expect_status 1 larder update check "$ref" 2>err &&
     expect_match "$ref: configuration" err && larder --json update show "$ref" >after &&
     test_cmp before after && os_image "$v3" >/dev/null
+'
+# The tag is JSON, but no manifest.
+no_manifest() {
+    "$python" - "$admin" <<'END'
+import sys, urllib.request
+request = urllib.request.Request(sys.argv[1] + "/_manifest/none/stable", b'{"schemaVersion": 2, "layers": 7}',
+    {"Content-Type": "application/vnd.oci.image.manifest.v1+json"}, method="PUT")
+urllib.request.build_opener(urllib.request.ProxyHandler({})).open(request).read()
+END
+}
+expect_success 'a manifest that is none: 1 from a registry, 5 in a layout; nobody used a command wrongly' '
+    no_manifest && for what in "update check" "copy"; do
+        to= && { [ "$what" != copy ] || to=store:none; } &&
+            expect_status 1 larder --json $what "docker://$registry/none:stable" ${to:+"$to"} >out 2>err &&
+            json out "d[\"error\"][\"code\"] == \"protocol\"" && expect_match "manifest" err || return 1
+    done &&
+    larder -q copy "docker://$registry/os:stable" oci:bad:1 >/dev/null &&
+    "$python" - <<EOF &&
+import hashlib, json, os
+index = json.load(open("bad/index.json"))
+data = b"{\"schemaVersion\": 2, \"layers\": 7, \"mediaType\": \"application/vnd.oci.image.manifest.v1+json\"}"
+digest = hashlib.sha256(data).hexdigest()
+open("bad/blobs/sha256/" + digest, "wb").write(data)
+index["manifests"][0].update(digest="sha256:" + digest, size=len(data))
+json.dump(index, open("bad/index.json", "w"))
+EOF
+    expect_status 5 larder update check oci:bad:1 && expect_status 5 larder copy oci:bad:1 store:bad
 '
 expect_success 'list: a row a reference, and --json, and --quiet' '
     larder update list >out && expect_match "^REF  *PLATFORM  *STATE  *VERSION  *DIGEST  *CHECKED\$" out &&

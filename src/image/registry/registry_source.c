@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "store/blob_read.h"
 #include "base/error.h"
 #include "image/context.h"
 #include "image/source.h"
@@ -86,7 +87,7 @@ static int get_manifest(struct ask *ask, const struct larder_digest *digest,
     if (rc < 0)
         return rc;
     ask->manifest_digest = *digest;
-    rc = oci_manifest_parse(buf_slice(&ask->manifest), found.media_type, ret, e);
+    rc = manifest_parse_from(ask->registry, buf_slice(&ask->manifest), found.media_type, ret, e);
     return rc < 0 ? error_context(e, "%s", ask->entry->source) : 0;
 }
 

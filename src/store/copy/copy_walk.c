@@ -3,6 +3,7 @@
 
 #include <string.h>
 
+#include "store/blob_read.h"
 #include "base/error.h"
 #include "base/pool.h"
 #include "oci/manifest.h"
@@ -87,7 +88,7 @@ static int open_children(struct copy_walk *w, struct copy_node *node, struct buf
         return error_set(e, LARDER_MISMATCH, "manifest %s: %zu bytes, expected %llu",
                          larder_digest_format(&node->digest, text), bytes->n,
                          (unsigned long long)node->size_bytes);
-    rc = oci_manifest_parse(buf_slice(bytes), node->media_type, &m, e);
+    rc = manifest_parse_from(node->from, buf_slice(bytes), node->media_type, &m, e);
     if (rc < 0)
         return error_context(e, "manifest %s", larder_digest_format(&node->digest, text));
     pthread_mutex_lock(&w->lock);
@@ -201,7 +202,7 @@ static int add_referrers(struct copy_walk *w, struct copy_node *node, struct lar
         return 0;
     rc = node->from->ops->referrers(node->from, &node->digest, NULL, &bytes, e);
     if (rc >= 0)
-        rc = oci_manifest_parse(buf_slice(&bytes), NULL, &m, e);
+        rc = manifest_parse_from(node->from, buf_slice(&bytes), NULL, &m, e);
     buf_done(&bytes);
     if (rc < 0)
         return rc;

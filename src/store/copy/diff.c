@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "store/blob_read.h"
 #include "base/buf.h"
 #include "base/error.h"
 #include "base/hash.h"
@@ -181,7 +182,7 @@ static int add_manifest(struct diff_call *d, const struct store_descriptor *what
                         const struct buf *bytes, unsigned depth, struct larder_error *e)
 {
     CLEANUP(oci_manifest_freep) struct oci_manifest *m = NULL;
-    int rc = oci_manifest_parse(buf_slice(bytes), what->media_type, &m, e);
+    int rc = manifest_parse_from(d->place->store, buf_slice(bytes), what->media_type, &m, e);
 
     if (rc < 0)
         return rc;

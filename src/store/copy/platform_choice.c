@@ -157,7 +157,7 @@ static int choose_one(struct choice *c, struct store_descriptor *root, struct bu
     if (c->depth > OCI_INDEX_DEPTH_MAX)
         return error_set(e, LARDER_LIMIT, "%s: indexes in indexes, more than %d deep", from->name,
                          OCI_INDEX_DEPTH_MAX);
-    rc = oci_manifest_parse(buf_slice(bytes), root->media_type, &m, e);
+    rc = manifest_parse_from(from, buf_slice(bytes), root->media_type, &m, e);
     if (rc < 0)
         return rc;
     if (m->kind == OCI_KIND_IMAGE)
@@ -241,7 +241,7 @@ int platform_choose(struct store *from, const struct oci_platform *wanted, size_
         struct choice choice = {.from = from, .wanted = wanted};
         return choose_one(&choice, root, bytes, e);
     }
-    rc = oci_manifest_parse(buf_slice(bytes), root->media_type, &m, e);
+    rc = manifest_parse_from(from, buf_slice(bytes), root->media_type, &m, e);
     if (rc < 0)
         return rc;
     if (m->kind == OCI_KIND_INDEX)
