@@ -73,7 +73,13 @@ if can_be_another; then
         others_larder --json update check --require-persist --state-dir "$PWD/theirs" "$ref" >out &&
         json out "d[\"record\"] == \"state directory\"" &&
         test "$(others_larder -q update show --state-dir "$PWD/theirs" "$ref")" = "$next" &&
-        expect_status 1 others_larder update check --state-dir "$PWD/shared" "$ref" 2>err && expect_match "shared" err &&
+        others_larder --json update check --state-dir "$PWD/shared" "$ref" >out 2>err &&
+        json out "d[\"update\"][\"digest\"] == \"$next\" and d[\"persisted\"] is False" &&
+        expect_match "^larder: warning: what was found is not kept: .*shared: everybody may write" err &&
+        test "$(grep -c warning err)" -eq 1 && test -z "$(ls shared)" &&
+        expect_status 1 others_larder update check --require-persist --state-dir "$PWD/shared" "$ref" 2>err &&
+        expect_status 1 larder update clear --state-dir "$PWD/shared" "$ref" 2>err && expect_match "chmod o-w" err &&
+        larder -q update check --state-dir "$PWD/shared" "$ref" >/dev/null 2>err && test ! -s err &&
         os_image "{\"version\": \"2.0\", \"layers\": [[\"a\", 600], [\"n\", 4000]]}" >/dev/null && larder update clear "$ref"
     '
 else

@@ -136,11 +136,12 @@ static int open_for_writing(struct record_dir *dir, struct larder_error *e)
     return r;
 }
 
+/* A state directory that is not to be used fails whoever needs it, not a check that doesn't. */
 static int dir_open(struct record_dir *dir, struct record_dir **ret, struct larder_error *e)
 {
     struct larder_error why = LARDER_ERROR_INIT;
     int r = open_for_reading(dir, &why);
-    if (r < 0 && r != -LARDER_NOENT) {
+    if (r < 0 && dir->store && r != -LARDER_NOENT) {
         record_dir_close(dir);
         if (e)
             *e = why;

@@ -25,7 +25,8 @@ struct larder_store;
 struct record_dir;
 
 /* path: copied. may_create: the directory is made (0755) when it is written the first time, never
- * by reading. UNSAFE: a directory of somebody else than us or root, or that everybody may write. */
+ * by reading. One of somebody else than us or root, or that everybody may write, is UNSAFE to all
+ * that is done with it. */
 int record_dir_open(const char *path, bool may_create, struct record_dir **ret,
                     struct larder_error *e);
 /* updates/ of a store, which is borrowed; judged and made as all its places are. */
