@@ -130,7 +130,9 @@ LARDER_API LARDER_MUST_CHECK int larder_fsck(struct larder_store *store,
 struct larder_usage {
     uint64_t blobs, blob_bytes, blob_allocated_bytes;
     uint64_t referred_blobs, referred_allocated_bytes; /* kept by a ref */
-    uint64_t leased_blobs;
+    uint64_t leased_blobs; /* held by a lease: by its digest, or below an image that it holds */
+    uint64_t leased_only_blobs, leased_only_allocated_bytes; /* and kept by no ref */
+    uint64_t records, record_allocated_bytes; /* of updates: files that hold no blob */
     uint64_t quarantined, quarantine_allocated_bytes;
     uint64_t partials, partial_allocated_bytes;
     uint64_t refs, leases;

@@ -56,6 +56,11 @@ static void sum_row(struct table *table, const char *title, uint64_t bytes, uint
     table_cell(table, title);
 }
 
+static uint64_t rest(uint64_t all, uint64_t named, uint64_t leased)
+{
+    return all > named + leased ? all - named - leased : 0;
+}
+
 static int print_sums(const struct larder_usage *usage, struct larder_error *e)
 {
     struct table table;
@@ -63,17 +68,19 @@ static int print_sums(const struct larder_usage *usage, struct larder_error *e)
     table_init(&table, 3, 3);
     sum_row(&table, "blobs that a name refers to", usage->referred_allocated_bytes,
             usage->referred_blobs);
+    sum_row(&table, "blobs that only a lease holds", usage->leased_only_allocated_bytes,
+            usage->leased_only_blobs);
     sum_row(&table, "other blobs",
-            usage->blob_allocated_bytes > usage->referred_allocated_bytes
-                ? usage->blob_allocated_bytes - usage->referred_allocated_bytes
-                : 0,
-            usage->blobs > usage->referred_blobs ? usage->blobs - usage->referred_blobs : 0);
+            rest(usage->blob_allocated_bytes, usage->referred_allocated_bytes,
+                 usage->leased_only_allocated_bytes),
+            rest(usage->blobs, usage->referred_blobs, usage->leased_only_blobs));
     sum_row(&table, "in quarantine", usage->quarantine_allocated_bytes, usage->quarantined);
     sum_row(&table, "unfinished downloads", usage->partial_allocated_bytes, usage->partials);
+    sum_row(&table, "records of updates", usage->record_allocated_bytes, usage->records);
     sum_row(&table, "in all",
             usage->blob_allocated_bytes + usage->quarantine_allocated_bytes +
-                usage->partial_allocated_bytes,
-            usage->blobs + usage->quarantined + usage->partials);
+                usage->partial_allocated_bytes + usage->record_allocated_bytes,
+            usage->blobs + usage->quarantined + usage->partials + usage->records);
     return table_print(&table, e);
 }
 
@@ -84,6 +91,11 @@ static void print_json_sums(struct doc *doc, const struct larder_usage *usage)
     doc_number(doc, "blob_allocated_bytes", usage->blob_allocated_bytes);
     doc_number(doc, "referred_blobs", usage->referred_blobs);
     doc_number(doc, "referred_allocated_bytes", usage->referred_allocated_bytes);
+    doc_number(doc, "leased_blobs", usage->leased_blobs);
+    doc_number(doc, "leased_only_blobs", usage->leased_only_blobs);
+    doc_number(doc, "leased_only_allocated_bytes", usage->leased_only_allocated_bytes);
+    doc_number(doc, "records", usage->records);
+    doc_number(doc, "record_allocated_bytes", usage->record_allocated_bytes);
     doc_number(doc, "quarantined", usage->quarantined);
     doc_number(doc, "quarantine_allocated_bytes", usage->quarantine_allocated_bytes);
     doc_number(doc, "partials", usage->partials);
@@ -129,8 +141,12 @@ const struct command command_du = {
     .name = "du",
     .group = COMMAND_GROUP_STORE,
     .summary = "show what takes how much space",
-    .about = "Each blob with its size on disk, last use, digest and the names that refer to it, "
-             "most recently used first; then the sums. Sizes on disk leave out holes.",
+    .about =
+        "Each blob with its size on disk, last use, digest and the names that refer to it, "
+        "most recently used first; then the sums: what names keep, with all below a manifest; "
+        "what only a lease holds, also below a leased image; and the rest, which gc may "
+        "remove. A record of an update keeps no blob and counts by itself. Sizes on disk leave "
+        "out holes.",
     .usage = "",
     .opts = OPT_SET(opts),
     .exits = COMMAND_EXIT(3),

@@ -312,6 +312,11 @@ expect_success 'clear and fetch tell the complete reference, whatever was typed'
     larder update clear "never/seen" 2>err && expect_match "^larder: docker://docker.io/never/seen:latest: nothing" err &&
     larder --json update fetch -n "$short" >out && json out "d[\"ref\"] == \"docker://$short\""
 '
+expect_success 'du counts records for themselves: they keep no blob' '
+    n=$(larder -q update list | wc -l) && larder --json du -s >out && json out "d[\"records\"] == $n" &&
+    json out "d[\"record_allocated_bytes\"] >= 4096 * $n" && larder du -s >out &&
+    expect_match " $n  *records of updates\$" out && expect_match "blobs that only a lease holds" out
+'
 expect_success 'clear, twice: nothing recorded is a success' '
     larder update clear "$ref" 2>err && expect_match forgotten err &&
     larder --json update show "$ref" >out && json out "d[\"state\"] == \"unknown\"" &&

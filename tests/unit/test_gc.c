@@ -142,6 +142,15 @@ static void an_image_is_held_whole(void **state)
 
     /* What can't be read may hold anything. */
     other = bed_put(bed, "other");
+    struct larder_usage usage;
+    OK(larder_usage_get(bed->store, &usage, e));
+    assert_true(usage.blobs == 4 && usage.leases == 1 && usage.leased_blobs == 3);
+    assert_true(usage.leased_only_blobs == 3 && usage.leased_only_allocated_bytes == 12288);
+    OK(larder_ref_set(bed->store, "oci/x", &manifest, OCI_TYPE_MANIFEST, e));
+    OK(larder_usage_get(bed->store, &usage, e));
+    assert_true(usage.referred_blobs == 3 && usage.leased_blobs == 3);
+    assert_true(usage.leased_only_blobs == 0 && usage.leased_only_allocated_bytes == 0);
+    OK(larder_ref_remove(bed->store, "oci/x", e));
     bed_rot(bed, &manifest);
     struct stat st;
     char path[256];

@@ -30,6 +30,8 @@ static void sums_are_right(void **state)
     assert_true(usage.referred_blobs == 1 && usage.referred_allocated_bytes == 4096);
     assert_true(usage.leased_blobs == 1 && usage.leases == 1 && usage.refs == 2);
     assert_true(usage.partials == 1 && usage.partial_allocated_bytes == 8192);
+    assert_true(usage.records == 0 && usage.record_allocated_bytes == 0);
+    assert_int_equal(usage.leased_only_blobs, 1);
     assert_true(usage.oldest_verified_ns > 0 && usage.oldest_verified_ns < clock_realtime_ns());
     OK(quarantine_blob(bed->store, &c, NULL, "test", e));
     usage = usage_of(bed);

@@ -14,6 +14,7 @@
 #include "store/dir/lease.h"
 #include "store/dir/quarantine.h"
 #include "store/upkeep/index_sync.h"
+#include "store/upkeep/reach.h"
 #include "store/upkeep/roots.h"
 
 struct counting {
@@ -33,12 +34,18 @@ static int count_blob(void *arg, const struct index_blob *blob, const char *refs
     u->blobs++;
     u->blob_bytes += blob->size_bytes;
     u->blob_allocated_bytes += blob->allocated_bytes;
-    if (refs[0] || roots_have_ref(&c->roots, &blob->digest)) {
+    bool is_referred = refs[0] || roots_have_ref(&c->roots, &blob->digest);
+    bool is_leased = digest_set_has(&c->leased, &blob->digest) ||
+                     (c->roots.held && reach_has(c->roots.held, &blob->digest));
+    if (is_referred) {
         u->referred_blobs++;
         u->referred_allocated_bytes += blob->allocated_bytes;
     }
-    if (digest_set_has(&c->leased, &blob->digest))
-        u->leased_blobs++;
+    u->leased_blobs += is_leased;
+    if (is_leased && !is_referred) {
+        u->leased_only_blobs++;
+        u->leased_only_allocated_bytes += blob->allocated_bytes;
+    }
     return 0;
 }
 
@@ -83,6 +90,31 @@ static int count_partial(void *arg, const char *name, unsigned char d_type)
     return 0;
 }
 
+/* The directory has no other files but a writer's temporary, which takes its space, too. */
+static int count_record(void *arg, const char *name, unsigned char d_type)
+{
+    struct counting *c = arg;
+    struct stat st;
+    (void)d_type;
+    if (fstatat(c->dirfd, name, &st, AT_SYMLINK_NOFOLLOW) < 0 || !S_ISREG(st.st_mode))
+        return 0;
+    c->usage.record_allocated_bytes += (uint64_t)st.st_blocks * 512;
+    c->usage.records += name[0] != '.';
+    return 0;
+}
+
+/* Not made by asking for it: most stores have none. */
+static int count_records(struct larder_store *store, struct counting *c)
+{
+    struct stat st;
+    int root = -1;
+    int result = store_place(store, STORE_ROOT, &root, c->e);
+    if (result < 0 || fstatat(root, store_place_name(STORE_UPDATES), &st, AT_SYMLINK_NOFOLLOW) < 0)
+        return result;
+    result = store_place(store, STORE_UPDATES, &c->dirfd, c->e);
+    return result < 0 ? result : dir_each(c->dirfd, count_record, c, c->e);
+}
+
 /* A place that a read-only store lacks holds nothing. */
 static int unless_missing(struct larder_store *store, int result, struct larder_error *e)
 {
@@ -103,6 +135,8 @@ static int count_roots(struct larder_store *store, struct counting *c)
     if (result == 0 && c->roots.bad_ref)
         store_warn(store, "not all that names refer to is counted: ref %s can't be followed",
                    c->roots.bad_ref);
+    if (result == 0 && c->roots.is_held_unknown)
+        store_warn(store, "not all that leases hold is counted: a leased image can't be read");
     return result;
 }
 
@@ -126,6 +160,8 @@ static int count_places(struct larder_store *store, struct counting *c)
             result = dir_each(c->dirfd, count_partial, c, c->e);
         result = unless_missing(store, result, c->e);
     }
+    if (result == 0)
+        result = count_records(store, c);
     if (result == 0)
         result = count_roots(store, c);
     if (result == 0)
