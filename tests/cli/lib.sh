@@ -143,10 +143,11 @@ expect_no_match() {
     return 1
 }
 
-# wait_for SECONDS COMMAND...: until COMMAND succeeds.
+# wait_for [SECONDS] COMMAND...: until COMMAND succeeds; for minutes whatever SECONDS are, because
+# only a failure takes them.
 wait_for() {
-    test_left=$(($1 * 20))
-    shift
+    case $1 in [0-9]*) shift ;; esac
+    test_left=6000
     until "$@" >/dev/null 2>&1; do
         test_left=$((test_left - 1))
         [ "$test_left" -gt 0 ] || {
@@ -156,6 +157,9 @@ wait_for() {
         sleep 0.05
     done
 }
+
+# is_over PID: it has ended, whoever is to reap it.
+is_over() { [ ! -e "/proc/$1" ] || grep -q '^State:.[ZX]' "/proc/$1/status" 2>/dev/null; }
 
 # make_image FILE SEED [MIB]: a qcow2 with MIB (1) mebibytes of data that SEED alone decides.
 make_image() {

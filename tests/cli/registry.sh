@@ -4,8 +4,9 @@
 # head is the manual of its settings, rules, images and log.
 python=${PYTHON:-python3}
 registry_count=0
-# A test is to see each failure as it is, not the tries after it.
-export LARDER_NET_RETRIES=0
+# A test is to see each failure as it is, not the tries after it; and a machine that is slow fails in
+# nothing.
+export LARDER_NET_RETRIES=0 LARDER_NET_STALL_TIMEOUT=1h
 
 # registry_start [OPTION...]: sets $registry (HOST:PORT), $other (HOST:PORT of the other origin),
 # $admin (URL) and $log of this one. The files of an earlier one keep their names.
@@ -18,7 +19,7 @@ registry_start() {
         --log "$log" --headers "$registry_base.headers" "$@" >"$registry_base.out" 2>&1 &
     registry_pid=$!
     started "$registry_pid"
-    if ! wait_for 20 test -s "$registry_base.port"; then
+    if ! wait_for test -s "$registry_base.port"; then
         cat "$registry_base.out" >&2
         echo "Bail out! the registry did not come up"
         exit 99
@@ -60,6 +61,9 @@ forget_requests() { : >"$log"; }
 
 # requests [PATTERN]: how many, of those whose log line begins with the (grep -E) pattern.
 requests() { grep -cE "^${1-}" "$log"; }
+
+# requests_reach N [PATTERN]: at least so many; to wait for.
+requests_reach() { [ "$(requests "${2-}")" -ge "$1" ]; }
 
 # requests_are N [PATTERN]
 requests_are() {

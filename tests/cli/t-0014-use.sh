@@ -32,15 +32,15 @@ expect_success 'a signal to larder reaches the command' '
     "$LARDER" image use a -- sh -c "trap \"echo got >got; exit 5\" USR1; echo \$\$ >pid; while :; do sleep 0.05; done" &
     larder_pid=$! &&
     started $larder_pid &&
-    wait_for 10 test -s pid &&
+    wait_for test -s pid &&
     kill -USR1 $larder_pid &&
     expect_status 5 wait $larder_pid &&
     test -s got
 '
 expect_success 'larder killed: the command goes on and keeps its lease' '
-    "$LARDER" image use a -- sh -c "echo \$\$ >child; exec sleep 60" &
+    "$LARDER" image use a -- sh -c "echo \$\$ >child; exec sleep 1000" &
     larder_pid=$! &&
-    wait_for 10 test -s child &&
+    wait_for test -s child &&
     read -r child <child &&
     started "$child" &&
     kill -KILL $larder_pid &&
@@ -51,7 +51,7 @@ expect_success 'larder killed: the command goes on and keeps its lease' '
     larder gc --keep-for 0 >out &&
     test -e "$(cat path)" &&
     kill "$child" &&
-    wait_for 10 sh -c "! kill -0 $child" &&
+    wait_for is_over "$child" &&
     larder gc --keep-for 0 >out &&
     test ! -e "$(cat path)"
 '

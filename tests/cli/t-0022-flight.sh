@@ -56,14 +56,17 @@ expect_success 'two entries of one source: one download' '
     { "$LARDER" -q image get c1 >out.1 & } && larder -q image get c2 >out.2 && wait $! &&
     test_cmp out.1 out.2 && asked_times 1 GET /c.qcow2
 '
+# at_locks PID: it has a lock, or waits for one. partial_of SIZE: a download has come so far.
+at_locks() { find "/proc/$1/fd" -lname "*/locks/*" | grep -q .; }
+partial_of() { find "$LARDER_HOME/partial" -size "+$1" | grep -q .; }
 expect_success 'the winner killed in the middle: another one goes on, all others are served' '
     make_image www/d.qcow2 5 6 && (cd www && sha256sum ?.qcow2 >SHA256SUMS) &&
-    larder -q image add d "$url/d.qcow2" && rules "{\"/d.qcow2\": {\"drip\": [262144, 0.04]}}" &&
+    larder -q image add d "$url/d.qcow2" && rules "{\"/d.qcow2\": {\"times\": 1, \"stall_after\": 4000000}}" &&
     { "$LARDER" -q image get d >killed & } && first=$! && started $first &&
-    wait_for 10 grep -q "GET.*/d.qcow2" "$log" &&
+    wait_for grep -q "GET.*/d.qcow2" "$log" && wait_for partial_of 2000k &&
     { "$LARDER" -q image get d >out.1 2>err.1 & } && second=$! &&
     { "$LARDER" -q image get d >out.2 2>err.2 & } && third=$! &&
-    sleep 0.6 && kill -9 $first && { wait $first; test ! -s killed; } &&
+    wait_for at_locks $second && wait_for at_locks $third && kill -9 $first && { wait $first; test ! -s killed; } &&
     wait $second && wait $third &&
     test_cmp www/d.qcow2 "$(cat out.1)" && test_cmp out.1 out.2 &&
     asked_times 2 GET /d.qcow2 && expect_match "\"if-range\".*\"status\": 206" "$log"

@@ -112,8 +112,8 @@ expect_success 'the same in a redirect is not shown' '
 started $!
 "$python" "$here/proxy.py" proxy2.port proxy2.log user:hunter2 &
 started $!
-wait_for 10 test -s proxy.port
-wait_for 10 test -s proxy2.port
+wait_for test -s proxy.port
+wait_for test -s proxy2.port
 expect_success 'http_proxy is used, for a host that only the proxy knows, too' '
     drop; rules "{}" && http_proxy=http://127.0.0.1:$(cat proxy.port) "$LARDER" -q image get "$url/a.qcow2" >out &&
     test_cmp a.qcow2 "$(cat out)" && expect_match "^GET $url/a.qcow2" proxy.log && expect_match "^GET $url/SHA256SUMS" proxy.log

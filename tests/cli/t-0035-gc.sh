@@ -23,8 +23,8 @@ expect_success 'gc keeps for 7 days by default what nothing refers to' '
     larder gc >out && is_there 1 && larder gc --keep-for 1h >out && is_there 1
 '
 expect_success 'gc: leases are respected (a process, and its death)' '
-    larder -q image add i1 ./i1.qcow2 && { "$LARDER" -q image use i1 -- sleep 60 & } && user=$! && started $user &&
-    wait_for 10 sh -c "\"$LARDER\" image show i1 | grep -q \"process\"" && larder -q image remove i1 &&
+    larder -q image add i1 ./i1.qcow2 && { "$LARDER" -q image use i1 -- sleep 1000 & } && user=$! && started $user &&
+    wait_for sh -c "\"$LARDER\" image show i1 | grep -q \"process\"" && larder -q image remove i1 &&
     larder gc --keep-for 0 >out && is_there 1 && kill $user; wait $user; larder gc --keep-for 0 >out && ! is_there 1
 '
 expect_success 'gc: a file that is open is in use' '
@@ -129,7 +129,7 @@ expect_success 'maintain --once with nothing to do: 0' '
     larder maintain --once >out
 '
 expect_success 'maintain --every: rounds until a signal ends it' '
-    { "$LARDER" --json maintain --every 1s >rounds 2>err & } && pid=$! && started $pid && wait_for 10 sh -c "test \$(grep -c worst rounds) -ge 2" && kill -TERM $pid && { wait $pid; test $? -eq 143; }
+    { "$LARDER" --json maintain --every 1s >rounds 2>err & } && pid=$! && started $pid && wait_for sh -c "test \$(grep -c worst rounds) -ge 2" && kill -TERM $pid && { wait $pid; test $? -eq 143; }
 '
 expect_success 'maintain --once --every, --every 0: wrong usage' '
     expect_status 2 larder maintain --once --every 1h 2>err && expect_status 2 larder maintain --every 0 2>err

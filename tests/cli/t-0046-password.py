@@ -38,7 +38,7 @@ def converse(argv, env, answers):
     seen = ""
     answers = list(answers)
     echoes = None
-    end = time.monotonic() + 20
+    end = time.monotonic() + 600
     while time.monotonic() < end:
         if select.select([master], [], [], 0.2)[0]:
             try:
@@ -53,6 +53,7 @@ def converse(argv, env, answers):
         try:
             echoes = bool(termios.tcgetattr(master)[3] & termios.ECHO)
         except termios.error:
+            echoes = None
             break
     if time.monotonic() >= end:
         os.kill(pid, signal.SIGKILL)

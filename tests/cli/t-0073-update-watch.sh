@@ -55,7 +55,6 @@ expect_success 'update.refs of the configuration' '
     requests_are 1 ".*/a/manifests" && requests_are 1 ".*/b/manifests" && requests_are 0 ".*/c/manifests"
 '
 
-requests_at_least() { [ "$(requests)" -ge "$1" ]; }
 # watch OPTION...: in the background; its output is in out and err. (A shell starts such commands
 # with SIGINT ignored, which larder would respect.)
 watch() {
@@ -65,27 +64,28 @@ os.execv(sys.argv[1], sys.argv[1:])" "$LARDER" update watch "$@" >out 2>err &
     watch_pid=$!
     started "$watch_pid"
 }
-is_over() { [ ! -e "/proc/$watch_pid" ] || grep -q "^State:.Z" "/proc/$watch_pid/status"; }
 # ended SIGNAL: sends it, and the end is a good one.
-ended() { kill "-$1" "$watch_pid" && wait_for 10 is_over && { wait "$watch_pid"; test $? -eq 0; }; }
+ended() { kill "-$1" "$watch_pid" && wait_for is_over "$watch_pid" && { wait "$watch_pid"; test $? -eq 0; }; }
 expect_success 'rounds: at once, then again, and SIGTERM ends them well' '
-    forget_requests && watch --every 1s "$a" && wait_for 5 requests_are 1 "HEAD .*/a/manifests" &&
-    a3=$(image a 3) && wait_for 5 grep -q "^$a: update available: 3 .*$a3\$" out &&
-    forget_requests && wait_for 5 requests_are 2 "HEAD .*/a/manifests" &&
+    forget_requests && watch --every 1s "$a" && wait_for requests_reach 1 "HEAD .*/a/manifests" &&
+    a3=$(image a 3) && wait_for grep -q "^$a: update available: 3 .*$a3\$" out &&
+    forget_requests && wait_for requests_reach 2 "HEAD .*/a/manifests" &&
     ended TERM &&
     test "$(grep -c "update available" out)" -eq 1
 '
 expect_success 'a failure is told when it begins, and when it ends' '
     quirks "{\"rules\": [{\"match\": \"/v2/a/manifests\", \"status\": 500}]}" &&
-    watch --every 1s "$a" "$b" && wait_for 10 requests_are 3 ".*/b/manifests/stable" &&
+    watch --every 1s "$a" "$b" && wait_for requests_reach 3 ".*/b/manifests/stable" &&
     test "$(grep -c "warning: .*a:stable" err)" -eq 1 && quirks "{}" &&
-    wait_for 5 grep -q "a:stable: can be checked again" err && ended INT && test ! -s out
+    wait_for grep -q "a:stable: can be checked again" err && ended INT && test ! -s out
 '
 expect_success '429: the registry is left alone for so long, and its other references, too' '
-    quirks "{\"rules\": [{\"match\": \"manifests/stable\", \"status\": 429, \"retry_after\": 4, \"times\": 1}]}" &&
-    watch --every 1s "$a" "$b" "$c" && wait_for 5 requests_are 1 && sleep 2.5 && requests_are 1 &&
-    wait_for 20 requests_at_least 4 && ended TERM && expect_match "429|limit|busy" err &&
-    test "$(grep -c "larder: warning" err)" -eq 1 && wait_for 5 grep -q "$registry: can be asked again" err
+    quirks "{\"rules\": [{\"match\": \"manifests/stable\", \"status\": 429, \"retry_after\": 3600, \"times\": 1}]}" &&
+    watch --every 1s "$a" "$b" "$c" && wait_for requests_reach 1 && sleep 2.5 && requests_are 1 &&
+    ended TERM && expect_match "429|limit|busy" err &&
+    quirks "{\"rules\": [{\"match\": \"manifests/stable\", \"status\": 429, \"retry_after\": 2, \"times\": 1}]}" &&
+    watch --every 1s "$a" "$b" "$c" && wait_for requests_reach 4 && ended TERM &&
+    test "$(grep -c "larder: warning" err)" -eq 1 && expect_match "$registry: can be asked again" err
 '
 first_log=$log first_admin=$admin
 registry_start
@@ -94,9 +94,9 @@ e=docker://$registry/e:stable
 expect_success '429 for an hour: others are asked at the interval all the while, one line says so' '
     forget_requests && second_admin=$admin && admin=$first_admin && log=$first_log &&
     quirks "{\"rules\": [{\"match\": \"manifests/stable\", \"status\": 429, \"retry_after\": 3600}]}" &&
-    watch --every 1s "$a" "$e" "$b" && log=$registry_base.log && wait_for 20 requests_at_least 3 &&
+    watch --every 1s "$a" "$e" "$b" && log=$registry_base.log && wait_for requests_reach 3 &&
     log=$first_log && requests_are 1 && test "$(grep -c "larder: warning" err)" -eq 1 &&
-    admin=$second_admin && e2=$(image e 2) && wait_for 20 grep -q "^$e: update available: 2 .*$e2\$" out &&
+    admin=$second_admin && e2=$(image e 2) && wait_for grep -q "^$e: update available: 2 .*$e2\$" out &&
     requests_are 1 && ended TERM && expect_no_match "asked again" err
 '
 expect_success '... and programs are told of each reference, once' '
@@ -114,7 +114,7 @@ expect_success '429, --once: 7' '
     expect_status 7 larder update watch --once "$a" "$b" >out 2>err && requests_are 1 && quirks "{}"
 '
 expect_success 'a store that cannot be read ends no rounds' '
-    mkdir -p bad && echo no >bad/file && watch --store "$PWD/bad" --every 1s "$a" && wait_for 5 test -s err &&
+    mkdir -p bad && echo no >bad/file && watch --store "$PWD/bad" --every 1s "$a" && wait_for test -s err &&
     sleep 1.5 && kill -0 "$watch_pid" && test "$(wc -l <err)" -le 2 && ended TERM
 '
 expect_success 'the systemd units: what they call is what there is' '
