@@ -10,6 +10,14 @@ void store_close(struct store *s)
         s->ops->close(s);
 }
 
+int store_resolve(struct store *s, const char *ref, const struct store_descriptor *supposed,
+                  struct store_descriptor *ret, struct larder_error *e)
+{
+    if (s->ops->resolve_supposed && supposed && supposed->digest.alg != LARDER_DIGEST_NONE)
+        return s->ops->resolve_supposed(s, ref, supposed, ret, e);
+    return s->ops->resolve(s, ref, ret, e);
+}
+
 uint64_t store_kept_bytes(const struct stat *st, uint64_t size_bytes)
 {
     uint64_t kept = (uint64_t)st->st_blocks * 512;

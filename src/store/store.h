@@ -86,6 +86,11 @@ struct store_ops {
     /* What a ref points to, by the cheapest question (HEAD). NOENT; UNREACHABLE is never NOENT. */
     int (*resolve)(struct store *s, const char *ref, struct store_descriptor *ret,
                    struct larder_error *e);
+    /* The same, cheaper where the ref points to `supposed` (its digest is not NONE), as the store
+     * then need not look at the manifest itself. NULL: resolve is as good. */
+    int (*resolve_supposed)(struct store *s, const char *ref,
+                            const struct store_descriptor *supposed, struct store_descriptor *ret,
+                            struct larder_error *e);
     int (*each_ref)(struct store *s, int (*fn)(void *arg, const char *ref), void *arg,
                     struct larder_error *e);
     /* The name only; the manifest stays (registry: UNSUPPORTED where only digests can go). */
@@ -158,6 +163,10 @@ struct store {
 };
 void store_close(struct store *s); /* NULL is fine */
 DEFINE_CLEANUP(struct store *, store_close)
+
+/* What a ref points to; supposed: what it may well be (NULL, or digest NONE: no idea). */
+int store_resolve(struct store *s, const char *ref, const struct store_descriptor *supposed,
+                  struct store_descriptor *ret, struct larder_error *e);
 
 /* Two handles of the same registry: mounts are possible. */
 bool store_is_same_registry(const struct store *a, const struct store *b);

@@ -130,6 +130,7 @@ static void around_and_back(void **state)
     assert_true(r.was_there);
     assert_int_equal(registry_server_count(&server, ""), 1);
     assert_int_equal(registry_server_count(&server, "HEAD "), 1);
+    assert_int_equal(registry_server_count(&server, " 304 "), 1);
 
     /* Into a new repository: only what the lanes begin with is asked for. */
     registry_server_set(&server, "{}");
@@ -143,8 +144,17 @@ static void around_and_back(void **state)
     assert_int_equal(copy_one(layout("x:v1"), at("c/d:v1"), NULL, &r), 0);
     assert_true(r.was_there);
     assert_int_equal(registry_server_count(&server, ""), 1);
+    assert_int_equal(registry_server_count(&server, " 304 "), 1);
     there = digest_at(at("c/d:v1"));
     assert_true(larder_digest_equal(&r.digest, &there));
+
+    /* By force the manifest itself is asked for. */
+    struct larder_copy_options options = LARDER_COPY_OPTIONS_INIT;
+    options.force = true;
+    registry_server_set(&server, "{}");
+    assert_int_equal(copy_one(layout("x:v1"), at("c/d:v1"), &options, &r), 0);
+    assert_false(r.was_there);
+    assert_int_equal(registry_server_count(&server, " 304 "), 0);
 }
 
 static void repositories_of_one_registry_mount(void **state)

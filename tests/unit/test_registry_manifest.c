@@ -77,6 +77,46 @@ static void test_resolve(void **state)
     }
 }
 
+static int resolve_supposed(struct fixture *f, const struct store_descriptor *supposed,
+                            struct store_descriptor *ret)
+{
+    error_clear(&f->e);
+    return f->store->ops->resolve_supposed(f->store, "v1", supposed, ret, &f->e);
+}
+
+static void test_resolve_supposed(void **state)
+{
+    struct fixture *f = *state;
+    struct store_descriptor expected = described(document);
+    struct store_descriptor other = described("{}");
+    struct store_descriptor found = {0};
+    static const char *const settings[] = {"{}", "{\"digest_header\": false}"};
+
+    for (size_t i = 0; i < ARRAY_LEN(settings); i++) {
+        begin(f, settings[i]);
+        RC(f, resolve_supposed(f, &expected, &found), 0);
+        assert_memory_equal(&found, &expected, sizeof(found));
+        EXPECT(f, " 304 ", 1);
+        EXPECT(f, "", 1);
+    }
+    /* It moved: what any HEAD says. */
+    begin(f, "{}");
+    RC(f, resolve_supposed(f, &other, &found), 0);
+    assert_true(larder_digest_equal(&found.digest, &expected.digest));
+    assert_int_equal(found.size_bytes, strlen(document));
+    EXPECT(f, " 200 ", 1);
+    EXPECT(f, "", 1);
+    /* An answer that contradicts itself, and one to a question that was not put. */
+    memset(&found, 0, sizeof(found));
+    begin(f, "{\"digest_header\": \"wrong\"}");
+    RC(f, resolve_supposed(f, &expected, &found), -LARDER_CORRUPT);
+    begin(f, "{\"rules\": [{\"match\": \"^HEAD\", \"status\": 304}]}");
+    RC(f, resolve(f, "v1", &found), -LARDER_PROTO);
+    begin(f, "{\"rules\": [{\"match\": \"^HEAD\", \"status\": 503, \"times\": 9}]}");
+    RC(f, resolve_supposed(f, &expected, &found), -LARDER_UNREACHABLE);
+    assert_int_equal(found.digest.alg, LARDER_DIGEST_NONE);
+}
+
 static void test_resolve_fails(void **state)
 {
     struct fixture *f = *state;
@@ -403,12 +443,19 @@ static void test_warnings(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_resolve),      cmocka_unit_test(test_resolve_fails),
-        cmocka_unit_test(test_get),          cmocka_unit_test(test_get_fails),
-        cmocka_unit_test(test_put),          cmocka_unit_test(test_put_fails),
-        cmocka_unit_test(test_immutable),    cmocka_unit_test(test_tags),
-        cmocka_unit_test(test_tags_strange), cmocka_unit_test(test_fresh),
-        cmocka_unit_test(test_delete),       cmocka_unit_test(test_warnings),
+        cmocka_unit_test(test_resolve),
+        cmocka_unit_test(test_resolve_fails),
+        cmocka_unit_test(test_resolve_supposed),
+        cmocka_unit_test(test_get),
+        cmocka_unit_test(test_get_fails),
+        cmocka_unit_test(test_put),
+        cmocka_unit_test(test_put_fails),
+        cmocka_unit_test(test_immutable),
+        cmocka_unit_test(test_tags),
+        cmocka_unit_test(test_tags_strange),
+        cmocka_unit_test(test_fresh),
+        cmocka_unit_test(test_delete),
+        cmocka_unit_test(test_warnings),
     };
     if (!registry_server_is_possible())
         return 0;

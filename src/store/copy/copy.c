@@ -20,6 +20,7 @@ struct image_copy {
     size_t n_refs;
     const struct copy_options *options;
     /* what was found out */
+    bool is_in_turn; /* source and refs are asked one after the other, not at once */
     bool has_source; /* source is what ref resolves to */
     struct store_descriptor source;
     struct store_descriptor *there; /* what each of refs points to; digest NONE: nothing */
@@ -31,6 +32,19 @@ struct image_copy {
 
 /* --- comparing --- */
 
+/*
+ * With what is known by now: the source asks for what the first ref has, the refs for what the
+ * source is. By force the ref's manifest is asked for itself: perhaps it is lost.
+ */
+static const struct store_descriptor *supposed(const struct image_copy *c, bool is_source)
+{
+    const struct store_descriptor *d = is_source ? c->there : &c->source;
+
+    if (!c->is_in_turn || c->options->force || (!is_source && !c->has_source))
+        return NULL;
+    return d->media_type[0] ? d : NULL;
+}
+
 static int ask_ref(void *arg, size_t i, struct larder_error *e)
 {
     struct image_copy *c = arg;
@@ -38,11 +52,11 @@ static int ask_ref(void *arg, size_t i, struct larder_error *e)
     int rc;
 
     if (i == c->n_refs) {
-        rc = c->from->ops->resolve(c->from, c->ref, &c->source, e);
+        rc = store_resolve(c->from, c->ref, supposed(c, true), &c->source, e);
         c->has_source = rc >= 0;
         return rc < 0 ? rc : 0;
     }
-    rc = c->to->ops->resolve(c->to, c->refs[i], &d, e);
+    rc = store_resolve(c->to, c->refs[i], supposed(c, false), &d, e);
     if (rc >= 0)
         c->there[i] = d;
     return rc == -LARDER_NOENT || rc == -LARDER_GONE ? 0 : rc < 0 ? rc : 0;
@@ -72,13 +86,15 @@ static int ask_all(struct image_copy *c, struct larder_error *e)
     c->there = calloc(c->n_refs + 1, sizeof(*c->there));
     if (!c->there)
         return error_nomem(e);
-    if (ask_source && (is_local || !c->from->ops->is_remote)) {
-        rc = pool_each(o->jobs, c->n_refs, o->observer, ask_ref, c, e);
-        if (rc == 0 && (!is_local || (all_refs_there(c) && !o->force)))
-            rc = ask_ref(c, c->n_refs, e);
-        return rc;
+    c->is_in_turn = ask_source && (is_local || !c->from->ops->is_remote);
+    if (!c->is_in_turn)
+        return pool_each(o->jobs, c->n_refs + (ask_source ? 1 : 0), o->observer, ask_ref, c, e);
+    if (!is_local) {
+        rc = ask_ref(c, c->n_refs, e);
+        return rc < 0 ? rc : pool_each(o->jobs, c->n_refs, o->observer, ask_ref, c, e);
     }
-    return pool_each(o->jobs, c->n_refs + (ask_source ? 1 : 0), o->observer, ask_ref, c, e);
+    rc = pool_each(o->jobs, c->n_refs, o->observer, ask_ref, c, e);
+    return rc == 0 && all_refs_there(c) && !o->force ? ask_ref(c, c->n_refs, e) : rc;
 }
 
 static bool is_equal(const struct image_copy *c, size_t i, const struct larder_digest *digest)

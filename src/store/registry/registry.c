@@ -47,6 +47,7 @@ static const struct store_ops registry_ops = {
     .transport = "docker",
     .is_remote = true,
     .resolve = registry_resolve,
+    .resolve_supposed = registry_resolve_supposed,
     .each_ref = registry_each_ref,
     .remove_ref = registry_remove_ref,
     .manifest_get = registry_manifest_get,

@@ -194,6 +194,9 @@ int call_resolve(const struct registry *r, const struct call *c, struct slice ta
 /* manifest.c */
 int registry_resolve(struct store *s, const char *ref, struct store_descriptor *ret,
                      struct larder_error *e);
+int registry_resolve_supposed(struct store *s, const char *ref,
+                              const struct store_descriptor *supposed, struct store_descriptor *ret,
+                              struct larder_error *e);
 int registry_manifest_get(struct store *s, const char *ref, const struct larder_digest *digest,
                           struct buf *out, struct store_descriptor *ret, struct larder_error *e);
 int registry_manifest_has(struct store *s, const struct store_descriptor *manifest,
