@@ -111,20 +111,36 @@ static void open_direct(struct blob_write *w)
     w->is_not_direct = w->direct_fd < 0;
 }
 
-/* Whether all of the buffer went that way. */
-static bool write_direct(struct blob_write *w, const struct hash_buffer *b, uint64_t at)
+/* Writes the buffer's whole pages that way, if it can: how many bytes that were. */
+static size_t write_direct(struct blob_write *w, const struct hash_buffer *b, uint64_t at)
 {
-    if (at % DIRECT_ALIGN != 0 || b->n % DIRECT_ALIGN != 0)
-        return false;
+    size_t n = b->n / DIRECT_ALIGN * DIRECT_ALIGN;
+
+    if (at % DIRECT_ALIGN != 0 || n == 0)
+        return 0;
     open_direct(w);
     if (w->direct_fd < 0)
-        return false;
-    if (fd_pwrite_full(w->direct_fd, b->data, b->n, at) == 0)
-        return true;
+        return 0;
+    if (fd_pwrite_full(w->direct_fd, b->data, n, at) == 0)
+        return n;
     /* Some file systems take the flag but not the write. Real errors come again in a moment. */
     w->is_not_direct = true;
     fd_closep(&w->direct_fd);
-    return false;
+    return 0;
+}
+
+/* The end of a blob is rarely a whole page: only that goes through the page cache. */
+static int write_buffer(struct blob_write *w, const struct hash_buffer *b, struct larder_error *e)
+{
+    uint64_t at = w->writer.start + w->written_bytes;
+    size_t direct = write_direct(w, b, at);
+    char text[LARDER_DIGEST_TEXT_BYTES];
+
+    if (direct == b->n ||
+        fd_pwrite_full(w->writer.fd, b->data + direct, b->n - direct, at + direct) == 0)
+        return 0;
+    return error_errno(e, errno, "%s: writing blob %s", w->to->name,
+                       larder_digest_format(&w->blob->digest, text));
 }
 
 static void start_write_back(struct blob_write *w)
@@ -140,15 +156,14 @@ static void start_write_back(struct blob_write *w)
 static int flush_buffer(struct blob_write *w, struct larder_error *e)
 {
     struct hash_buffer *b = w->buffer;
-    uint64_t at = w->writer.start + w->written_bytes;
+    int rc = 0;
 
     if (!b)
         return 0;
-    if (b->n && !write_direct(w, b, at) && fd_pwrite_full(w->writer.fd, b->data, b->n, at) < 0) {
-        char text[LARDER_DIGEST_TEXT_BYTES];
-        return error_errno(e, errno, "%s: writing blob %s", w->to->name,
-                           larder_digest_format(&w->blob->digest, text));
-    }
+    if (b->n)
+        rc = write_buffer(w, b, e);
+    if (rc < 0)
+        return rc;
     w->written_bytes += b->n;
     w->buffer = NULL;
     hash_stream_put(w->stream, b);

@@ -157,6 +157,33 @@ static void around_and_back(void **state)
     assert_int_equal(registry_server_count(&server, " 304 "), 0);
 }
 
+/* What is on the disk, not what came: ends within a page, at one, at a buffer's; one that is long
+ * enough for every way of writing. */
+static void files_are_what_their_names_say(void **state)
+{
+    static const unsigned long sizes[] = {1,       4096,        1048575,     1048576,
+                                          1048577, 3 * 393216L, 3 * 393217L, 9437184L + 5000};
+
+    (void)state;
+    for (size_t i = 0; i < ARRAY_LEN(sizes); i++) {
+        struct larder_copy_result r = {0};
+        char text[WORDS];
+
+        snprintf(text, sizeof(text),
+                 "{\"repo\": \"s/%zu\", \"tag\": \"v1\", \"layers\": 1, \"size\": %lu}", i,
+                 sizes[i]);
+        registry_server_image(&server, text);
+        snprintf(text, sizeof(text), "s/%zu:v1", i);
+        assert_int_equal(copy_one(at(text), layout("sizes:v1"), NULL, &r), 0);
+    }
+    char command[2 * WORDS];
+    snprintf(command, sizeof(command),
+             "cd '%s/sizes/blobs/sha256' && test $(ls | wc -l) -ge %zu && "
+             "for f in *; do echo \"$f  $f\"; done | sha256sum --quiet -c",
+             dir, ARRAY_LEN(sizes));
+    assert_int_equal(system(command), 0);
+}
+
 static void repositories_of_one_registry_mount(void **state)
 {
     struct larder_copy_result r = {0};
@@ -435,6 +462,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(around_and_back, start, end),
+        cmocka_unit_test_setup_teardown(files_are_what_their_names_say, start, end),
         cmocka_unit_test_setup_teardown(repositories_of_one_registry_mount, start, end),
         cmocka_unit_test_setup_teardown(many_destinations_share_the_work, start, end),
         cmocka_unit_test_setup_teardown(platforms_are_chosen, start, end),
