@@ -10,6 +10,9 @@
 #include "store/copy/copy_walk.h"
 #include "store/copy/platform_choice.h"
 
+/* A manifest so large that its reading takes the registry longer than all else of a question. */
+#define LARGE_MANIFEST_BYTES (64UL * 1024)
+
 /* One call of copy_image. */
 struct image_copy {
     struct store *from;
@@ -34,13 +37,18 @@ struct image_copy {
 
 /*
  * With what is known by now: the source asks for what the first ref has, the refs for what the
- * source is. By force the ref's manifest is asked for itself: perhaps it is lost.
+ * source is. "Not modified" does not say that the manifest is still there. Of a source that does
+ * not matter, we have it; a destination that lost it (a registry's garbage collection that met a
+ * push) shall be mended by the next copy, unless reading it costs more than all the rest. By force
+ * it is asked for itself in any case.
  */
 static const struct store_descriptor *supposed(const struct image_copy *c, bool is_source)
 {
     const struct store_descriptor *d = is_source ? c->there : &c->source;
 
     if (!c->is_in_turn || c->options->force || (!is_source && !c->has_source))
+        return NULL;
+    if (!is_source && d->size_bytes < LARGE_MANIFEST_BYTES)
         return NULL;
     return d->media_type[0] ? d : NULL;
 }
