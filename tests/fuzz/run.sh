@@ -135,6 +135,21 @@ make_seeds() {
         printf '1\010\000\200 a\nb\n\001"\\\t' >"$2/artifact"
         printf '1\001\000\000 a\nb\n\303\n' >"$2/no-utf8"
         ;;
+    gvariant)
+        printf 'da\000\000\000\000\000\000\000v\000\000s\002\015' >"$2/text"
+        {
+            printf 'da\000\000\000\000\000\000\000v\000\000s\002\000\000\000version\000\001'
+            printf '\000\000\000\000\000\000\000\000t\010\015#'
+        } >"$2/two"
+        {
+            printf 'dtarget\000\000a\000\000\000\000\000\000\000v\000\000s\002\015\000a{sv'
+            printf '}\007\035'
+        } >"$2/deep"
+        {
+            printf 'ca\000\000\000\000\000\000\000v\000\000s\002\015r\000\001\002\004s\000'
+            printf 'b\000\000\007\000\000\000\000\000\000\000\001\003!\027\025\023\016\016'
+        } >"$2/commit"
+        ;;
     format)
         qcow2_image 3 0 >"$2/qcow2"
         for magic in 'QED\0000' 'COWD' 'vhdxfile' 'LUKS\0272\0276' '\0037\0213' 'BZh9' \
@@ -160,7 +175,7 @@ make_seeds() {
 runs_of() {
     case $1 in
     qcow2) echo $(($2 * 200000)) ;;
-    format) echo $(($2 * 80000)) ;;
+    format | gvariant) echo $(($2 * 80000)) ;;
     checksum_file) echo $(($2 * 20000)) ;;
     entry | ini | reference) echo $(($2 * 8000)) ;;
     *) echo $(($2 * 2500)) ;;
