@@ -191,9 +191,19 @@ def unquoted(text):
 
 # ---- larder ----
 
+def asked_twice(within, *argv, env=None, **more):
+    """Runs argv; what only reads is asked for again with libostree alone, and says the same."""
+    ended = within(*argv, env=env, **more)
+    if {interop.LARDER, "update", "--json"} <= set(argv) and {"show", "list"} & set(argv):
+        again = within(*argv, env={**(env or os.environ), "LARDER_OSTREE_READER": "no"}, **more)
+        interop.equal((again.returncode, again.stdout, again.stderr),
+                      (ended.returncode, ended.stdout, ended.stderr), "libostree's answer")
+    return ended
+
+
 def larder(*argv, status=0, **more):
     """A program's environment is enough: a store is not asked for."""
-    return run(interop.LARDER, *argv, status=status, **more)
+    return asked_twice(run, interop.LARDER, *argv, status=status, **more)
 
 
 def has_updates():
@@ -205,8 +215,8 @@ def has_updates():
 def told(verb, place, *argv, status=0, within=run):
     """The JSON that `larder update` prints. place: a repository, or a sysroot's path."""
     where = ["--ostree-repo", place.path] if isinstance(place, Repo) else ["--sysroot", place]
-    return json.loads(within(interop.LARDER, "update", verb, "--json", *where, *argv,
-                             status=status).stdout)
+    return json.loads(asked_twice(within, interop.LARDER, "update", verb, "--json", *where, *argv,
+                                  status=status).stdout)
 
 
 def found(answer):
@@ -317,8 +327,8 @@ class Sysroot:
         with open(script, "w", encoding="utf-8") as file:
             file.write("\n".join(["set -e", *self.mounts(read_only),
                                   f"exec chroot '{self.directory(self.booted)}' \"$@\"\n"]))
-        return run("unshare", "--mount", "--propagation", "private", "--pid", "--fork",
-                   "--kill-child", "sh", script, *argv, status=status, **more)
+        return asked_twice(run, "unshare", "--mount", "--propagation", "private", "--pid", "--fork",
+                           "--kill-child", "sh", script, *argv, status=status, **more)
 
     def status(self):
         """[(mark, commit)] in boot order; mark is "*" for the booted one, else what it is."""

@@ -116,6 +116,14 @@ def one_system():
         listed = json.loads(inside(LARDER, "update", "list", "--json").stdout)["updates"]
         equal([(one["ref"], one["state"]) for one in listed], [(REFERENCE, "staged")])
 
+    with case("libostree is not needed to show that, nor to say that nothing is new"):
+        alone = ["env", "LARDER_OSTREE_READER=only", LARDER, "update"]
+        for verb in ("show", "list"):
+            equal(inside(*alone, verb, "--json").stdout,
+                  inside(LARDER, "update", verb, "--json").stdout)
+        inside(LARDER, "update", "check")
+        equal(json.loads(inside(*alone, "check", "--json").stdout)["state"], "unchanged")
+
     with case("what is found then is kept with the staged one, and the booted one keeps its own"):
         offer("3")
         inside(LARDER, "update", "check")

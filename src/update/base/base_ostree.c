@@ -99,7 +99,7 @@ static int read_commit(struct base_ostree *o, struct base_holder *h, struct lard
     struct image_reading r = {o, h->commit, h, e};
 
     name_image_keys(values);
-    return o->module->metadata(o->repo, h->commit, false, values, N_IMAGE, read_image, &r, e);
+    return ostree_access_metadata(o->repo, h->commit, false, values, N_IMAGE, read_image, &r, e);
 }
 
 /* ---- holders ---- */
@@ -161,7 +161,7 @@ static int gather_ref(struct gathering *g)
     buf_puts(&ref, OSTREE_IMAGE_PREFIX);
     int r = ostree_name_escape(slice_of(o->base.ask->ref), &ref, g->e);
     if (r == 0)
-        r = o->module->resolve(o->repo, ref.p, commit, g->e);
+        r = ostree_access_resolve(o->repo, ref.p, commit, g->e);
     buf_done(&ref);
     if (r == -LARDER_NOENT) {
         error_clear(g->e);
@@ -208,7 +208,7 @@ static int ostree_holders(struct base *b, struct base_holders *ret, struct larde
     int r = gather_ref(&g);
     for (size_t i = 0; i < ARRAY_LEN(roles) && r == 0; i++) {
         g.role = roles[i];
-        r = o->module->each_deployment(o->repo, gather_deployment, &g, e);
+        r = ostree_access_each_deployment(o->repo, gather_deployment, &g, e);
     }
     if (r < 0) {
         base_holders_done(&made);
@@ -230,7 +230,7 @@ static int layer_is_here(struct base_ostree *o, const struct larder_digest *dige
     buf_puts(&ref, OSTREE_BLOB_PREFIX);
     int r = ostree_name_escape(slice_of(larder_digest_format(digest, text)), &ref, e);
     if (r == 0)
-        r = o->module->resolve(o->repo, ref.p, commit, e);
+        r = ostree_access_resolve(o->repo, ref.p, commit, e);
     buf_done(&ref);
     if (r == -LARDER_NOENT) {
         error_clear(e);
@@ -328,7 +328,7 @@ static int find_twins(struct base_ostree *o, const struct image_view *view,
     qsort(t.needed, t.n, sizeof(*t.needed), compare_diff_ids);
     int r = 0;
     if (t.n > 0)
-        r = o->module->each_ref(o->repo, OSTREE_IMAGE_DIR, search_image, &t, e);
+        r = ostree_access_each_ref(o->repo, OSTREE_IMAGE_DIR, search_image, &t, e);
     free(t.needed);
     return r;
 }
@@ -357,7 +357,7 @@ static void ostree_close(struct base *b)
 {
     struct base_ostree *o = base_ostree_of(b);
     if (o->repo)
-        o->module->close(o->repo);
+        ostree_access_close(o->repo);
     free(o);
 }
 
@@ -371,15 +371,12 @@ static const struct base_ops ostree_ops = {
     .close = ostree_close,
 };
 
-static int open_repo(const struct larder_update_options *options,
-                     const struct ostree_module **module, struct ostree_repo **ret,
+static int open_repo(const struct larder_update_options *options, struct ostree_access **ret,
                      struct larder_error *e)
 {
     bool is_sysroot = options->sysroot != NULL;
-    int r = ostree_module_get(module, e);
-    return r < 0 ? r
-                 : (*module)->open(is_sysroot ? options->sysroot : options->ostree_repo, is_sysroot,
-                                   ret, e);
+    return ostree_access_open(is_sysroot ? options->sysroot : options->ostree_repo, is_sysroot, ret,
+                              e);
 }
 
 int base_ostree_open(const struct update_ask *ask, struct base **ret, struct larder_error *e)
@@ -388,10 +385,10 @@ int base_ostree_open(const struct update_ask *ask, struct base **ret, struct lar
     if (!o)
         return error_nomem(e);
     o->base = (struct base){.ops = &ostree_ops, .ask = ask};
-    int r = open_repo(ask->options, &o->module, &o->repo, e);
+    int r = open_repo(ask->options, &o->repo, e);
     if (r == 0) {
-        o->base.place = strdup(o->module->path(o->repo));
-        o->base.identity = strdup(o->module->path(o->repo));
+        o->base.place = strdup(ostree_access_path(o->repo));
+        o->base.identity = strdup(ostree_access_path(o->repo));
         if (!o->base.place || !o->base.identity)
             r = error_nomem(e);
     }
@@ -406,20 +403,18 @@ int base_ostree_open(const struct update_ask *ask, struct base **ret, struct lar
 int base_ostree_identity(const struct larder_update_options *options, char **ret,
                          struct larder_error *e)
 {
-    const struct ostree_module *module = NULL;
-    struct ostree_repo *repo = NULL;
+    struct ostree_access *repo = NULL;
 
-    int r = open_repo(options, &module, &repo, e);
+    int r = open_repo(options, &repo, e);
     if (r < 0)
         return r;
-    *ret = strdup(module->path(repo));
-    module->close(repo);
+    *ret = strdup(ostree_access_path(repo));
+    ostree_access_close(repo);
     return *ret ? 0 : error_nomem(e);
 }
 
 struct each {
-    const struct ostree_module *module;
-    struct ostree_repo *repo;
+    struct ostree_access *repo;
     int (*fn)(void *arg, const char *ref, const char *platform);
     void *arg;
     struct larder_error *e;
@@ -428,7 +423,7 @@ struct each {
 static int give_image(struct each *each, const char *name, const char *commit)
 {
     CLEANUP_FREE char *platform = NULL;
-    int has = base_ostree_record_peek(each->module, each->repo, commit, name, &platform, each->e);
+    int has = base_ostree_record_peek(each->repo, commit, name, &platform, each->e);
 
     if (has == -LARDER_NOENT) {
         error_clear(each->e);
@@ -472,13 +467,13 @@ int base_ostree_each(struct larder_store *store, const struct larder_update_opti
     struct each each = {.fn = fn, .arg = arg, .e = e};
 
     (void)store;
-    int r = open_repo(options, &each.module, &each.repo, e);
+    int r = open_repo(options, &each.repo, e);
     if (r < 0)
         return r;
-    r = each.module->each_ref(each.repo, OSTREE_IMAGE_DIR, each_image, &each, e);
+    r = ostree_access_each_ref(each.repo, OSTREE_IMAGE_DIR, each_image, &each, e);
     if (r == 0)
-        r = each.module->each_deployment(each.repo, each_deployed, &each, e);
-    each.module->close(each.repo);
+        r = ostree_access_each_deployment(each.repo, each_deployed, &each, e);
+    ostree_access_close(each.repo);
     return r;
 }
 
@@ -508,15 +503,14 @@ static int find_followed(void *arg, const struct ostree_deployment_info *info)
 int base_ostree_follows(const char *sysroot, char **ret, struct larder_error *e)
 {
     const struct larder_update_options options = {.sysroot = sysroot};
-    const struct ostree_module *module = NULL;
-    struct ostree_repo *repo = NULL;
+    struct ostree_access *repo = NULL;
     struct following f = {.e = e};
 
-    int r = open_repo(&options, &module, &repo, e);
+    int r = open_repo(&options, &repo, e);
     if (r < 0)
         return r;
-    r = module->each_deployment(repo, find_followed, &f, e);
-    module->close(repo);
+    r = ostree_access_each_deployment(repo, find_followed, &f, e);
+    ostree_access_close(repo);
     if (r < 0) {
         free(f.image);
         return r;

@@ -27,12 +27,11 @@
  * has none.
  */
 #include "update/base/base.h"
-#include "update/ostree/module.h"
+#include "update/base/ostree_access.h"
 
 struct base_ostree {
     struct base base; /* first: a struct base is cast to it */
-    const struct ostree_module *module;
-    struct ostree_repo *repo;
+    struct ostree_access *repo;
 };
 static inline struct base_ostree *base_ostree_of(struct base *b)
 {
@@ -50,6 +49,5 @@ int base_ostree_record_remove(struct base *b, const struct base_holder *holder,
                               struct larder_error *e);
 /* Whether a commit has a record, also a damaged one, that is not of another reference: 1, 0. 1 sets
  * *ret_platform where the record says one (malloc'd), else NULL. */
-int base_ostree_record_peek(const struct ostree_module *module, struct ostree_repo *repo,
-                            const char *commit, const char *ref, char **ret_platform,
-                            struct larder_error *e);
+int base_ostree_record_peek(struct ostree_access *repo, const char *commit, const char *ref,
+                            char **ret_platform, struct larder_error *e);

@@ -239,10 +239,10 @@ int base_ostree_record_get(struct base *b, const struct base_holder *holder,
                          b->ask->ref);
     name_keys(values);
     int code =
-        o->module->metadata(o->repo, holder->commit, true, values, N_KEYS, read_record, &r, e);
+        ostree_access_metadata(o->repo, holder->commit, true, values, N_KEYS, read_record, &r, e);
     /* Who wrote it did not say when; the file does. */
     if (code == 1) {
-        ret->checked_ns = o->module->detached_time(o->repo, holder->commit);
+        ret->checked_ns = ostree_access_detached_time(o->repo, holder->commit);
         code = 0;
     }
     return code;
@@ -338,7 +338,7 @@ static int write_record(struct base_ostree *o, const struct base_holder *holder,
     set_text(&values[OWN_DIGEST], digest);
     values[OWN_CHECKED].type = OSTREE_VALUE_NUMBER;
     values[OWN_CHECKED].number = record->checked_ns < 0 ? 0 : (uint64_t)record->checked_ns;
-    int r = o->module->edit(o->repo, holder->commit, values, N_KEYS, e);
+    int r = ostree_access_edit(o->repo, holder->commit, values, N_KEYS, e);
     return r < 0 ? r : 0;
 }
 
@@ -393,15 +393,14 @@ static int peek_record(void *arg, const struct ostree_value *v)
     return p->ret_platform ? 1 : -LARDER_NOMEM;
 }
 
-int base_ostree_record_peek(const struct ostree_module *module, struct ostree_repo *repo,
-                            const char *commit, const char *ref, char **ret_platform,
-                            struct larder_error *e)
+int base_ostree_record_peek(struct ostree_access *repo, const char *commit, const char *ref,
+                            char **ret_platform, struct larder_error *e)
 {
     struct ostree_value values[N_KEYS];
     struct peek p = {.ref = ref};
 
     name_keys(values);
-    int r = module->metadata(repo, commit, true, values, N_KEYS, peek_record, &p, e);
+    int r = ostree_access_metadata(repo, commit, true, values, N_KEYS, peek_record, &p, e);
     if (r == -LARDER_CORRUPT) {
         error_clear(e);
         r = 1;
@@ -437,8 +436,8 @@ int base_ostree_record_remove(struct base *b, const struct base_holder *holder,
     if (!holder)
         return 0;
     name_keys(values);
-    int r =
-        o->module->metadata(o->repo, holder->commit, true, values, N_KEYS, is_to_be_removed, b, e);
+    int r = ostree_access_metadata(o->repo, holder->commit, true, values, N_KEYS, is_to_be_removed,
+                                   b, e);
     if (r == 0 || r == -LARDER_NOENT) {
         error_clear(e);
         return 0;
@@ -447,5 +446,5 @@ int base_ostree_record_remove(struct base *b, const struct base_holder *holder,
         return r;
     error_clear(e);
     name_keys(values);
-    return o->module->edit(o->repo, holder->commit, values, N_KEYS, e);
+    return ostree_access_edit(o->repo, holder->commit, values, N_KEYS, e);
 }

@@ -80,6 +80,11 @@ static int read_metadata(struct ostree_repo *r, const char *commit, GVariant **r
     if (!ostree_repo_load_commit(r->repo, commit, &whole, NULL, &error))
         return gerror_take(e, error, LARDER_CORRUPT, "ostree repository %s: commit %s", r->path,
                            commit);
+    /* libostree compares them in fsck only. */
+    g_autoptr(GBytes) bytes = g_variant_get_data_as_bytes(whole);
+    g_autofree char *name = g_compute_checksum_for_bytes(G_CHECKSUM_SHA256, bytes);
+    if (strcmp(name, commit) != 0)
+        return error_set(e, LARDER_CORRUPT, OSTREE_NOT_THAT_COMMIT, r->path, commit);
     g_autoptr(GVariant) dict = g_variant_get_child_value(whole, 0);
     *ret = doubt(dict);
     return 0;

@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #pragma once
 /*
- * libostree behind a module: larder-ostree.so is opened when a command needs a repository, so that
- * no other command loads libostree and its forty libraries, and a machine without them has all the
- * rest. The module has plain C at its border: no type of GLib, no memory that the other side frees.
+ * libostree behind a module: larder-ostree.so is opened when a repository is written, or is of a
+ * kind that ../reader does not know, so that nothing else loads libostree and its forty libraries,
+ * and a machine without them has all the rest. The module has plain C at its border: no type of
+ * GLib, no memory that the other side frees.
  *
- * The module is the only place where ostree.h and GLib are included. It knows refs, commits,
+ * The module is the only place where ostree.h is included. It knows refs, commits,
  * detached metadata and deployments; what keys mean is known in base_ostree.c.
  *
  * Threads: one at a time for each repository. Strings given to callbacks are valid during the call.
@@ -19,6 +20,10 @@
 #define OSTREE_MODULE_VERSION 1
 #define OSTREE_MODULE_SYMBOL  "larder_ostree_module"
 #define OSTREE_MODULE_FILE    "larder-ostree.so"
+
+/* Text of what is CORRUPT because a commit's bytes have another SHA-256 than its name, which is the
+ * same wherever it is read: path, commit. */
+#define OSTREE_NOT_THAT_COMMIT "ostree repository %s: commit %s: its bytes are those of another"
 
 struct ostree_repo; /* the module's own */
 
