@@ -284,11 +284,12 @@ class Sysroot:
     def origin_of(self, commit):
         return self.directory(commit) + ".origin"
 
-    def boot(self, commit):
-        """From now on this deployment is the booted one, for programs run by inside()."""
+    def boot(self, commit, flag=b""):
+        """From now on this deployment is the booted one, for programs run by inside(). flag: what
+        the boot tells of it."""
         self.booted = commit
-        with open(os.path.join(self.run, "ostree-booted"), "w", encoding="ascii"):
-            pass
+        with open(os.path.join(self.run, "ostree-booted"), "wb") as file:
+            file.write(flag)
 
     def finish(self):
         """What a shutdown does with the staged deployment."""

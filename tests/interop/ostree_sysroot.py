@@ -4,6 +4,7 @@
 made, in a mount namespace that ostree takes for a boot of it."""
 import json
 import os
+import struct
 
 import interop
 from interop import LARDER, case, equal, run, skip
@@ -123,6 +124,17 @@ def one_system():
                   inside(LARDER, "update", verb, "--json").stdout)
         inside(LARDER, "update", "check")
         equal(json.loads(inside(*alone, "check", "--json").stdout)["state"], "unchanged")
+
+    with case("a boot as later ostree tells of it: of this root, or of one that another covers"):
+        root = os.stat(sysroot.directory(first))
+        shown = inside(LARDER, "update", "show", "--json").stdout
+        for inode, is_read in ((root.st_ino, True), (root.st_ino + 1, False)):
+            # {'backing-root-device-inode': <(DEVICE, INODE)>}
+            sysroot.boot(first, b"backing-root-device-inode\0\0\0\0\0\0\0" +
+                         struct.pack("=QQ", root.st_dev, inode) + b"\0(tt)\x1a\x36")
+            equal(inside(LARDER, "update", "show", "--json").stdout, shown)
+            equal(inside(*alone, "show", "--json", status=None).returncode == 0, is_read)
+        sysroot.boot(first)
 
     with case("what is found then is kept with the staged one, and the booted one keeps its own"):
         offer("3")

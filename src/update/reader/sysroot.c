@@ -11,6 +11,7 @@
  * the deployment's directory /run/ostree/staged-deployment    of the booted system only
  */
 #include <dirent.h>
+#include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
 #include <sys/stat.h>
@@ -23,7 +24,9 @@
 #define ORIGIN_BYTES_MAX (64UL * 1024)
 /* It has the kernel's arguments. */
 #define STAGED_BYTES_MAX (1024UL * 1024)
-#define DEPLOYMENTS_MAX  64
+/* What the boot was like. */
+#define FLAG_BYTES_MAX  (64UL * 1024)
+#define DEPLOYMENTS_MAX 64
 
 /* What is the same for all deployments while they are read. */
 struct loading {
@@ -293,7 +296,9 @@ static int load_staged(const struct loading *l)
     CLEANUP_CLOSE int run = open("/run/ostree", O_PATH | O_DIRECTORY | O_CLOEXEC);
     struct reader *r = l->r;
 
-    int code = run < 0 ? NOT_MINE : below_read(run, "staged-deployment", &bytes, l->e);
+    int code = errno == ENOENT ? ABSENT : NOT_MINE;
+    if (run >= 0)
+        code = below_read(run, "staged-deployment", &bytes, l->e);
     if (code == 0) {
         struct deployment *d = add_deployment(r);
         if (d) {
@@ -338,22 +343,45 @@ static int read_boot_version(struct loading *l, int boot, char **ret_links)
                                                                                         : NOT_MINE;
 }
 
-/* Whether "/" is a booted system and path its sysroot. What newer ones than Debian 12's write into
- * the file changes what is booted. */
+/* Whether what is booted is the directory that "/" is. libostree of Debian 12 goes by that; later
+ * ones by the device and the inode that the flag tells, which are of another directory where the
+ * root is a composefs or an overlay. Who is right then depends on which one is installed. */
+static bool is_running(const struct loading *l, struct slice flag)
+{
+    uint64_t number[2] = {0, 0};
+    struct slice type, value;
+
+    if (!gvariant_is_normal(GVARIANT_DICT, flag))
+        return false;
+    if (!gvariant_look_up(flag, "backing-root-device-inode", &type, &value))
+        return true;
+    if (!slice_equal(type, SLICE_LIT("(tt)")))
+        return false;
+    memcpy(number, value.p, sizeof(number));
+    return number[0] == l->running.st_dev && number[1] == l->running.st_ino;
+}
+
+/* Whether "/" is a booted system and path its sysroot. */
 static int read_booted(struct loading *l, const char *path)
 {
-    struct stat flag, sysroot;
+    struct buf flag = BUF_INIT(FLAG_BYTES_MAX);
+    struct stat sysroot;
 
     if (stat("/", &l->running) < 0 || stat(path, &sysroot) < 0)
         return NOT_MINE;
     if (sysroot.st_dev != l->running.st_dev || sysroot.st_ino != l->running.st_ino)
         return 0;
-    if (stat("/run/ostree-booted", &flag) < 0)
+    CLEANUP_CLOSE int run = open("/run", O_PATH | O_DIRECTORY | O_CLOEXEC);
+    if (run < 0)
         return errno == ENOENT ? 0 : NOT_MINE;
-    if (flag.st_size > 0 || access("/run/ostree/nextroot-booted", F_OK) == 0 || errno != ENOENT)
-        return NOT_MINE;
-    l->may_be_booted = true;
-    return 0;
+    int r = below_read(run, "ostree-booted", &flag, l->e);
+    /* A soft reboot, of which only later ones know, is a second thing to go by. */
+    if (r == 0 && (!is_running(l, buf_slice(&flag)) ||
+                   faccessat(run, "ostree/nextroot-booted", F_OK, 0) == 0 || errno != ENOENT))
+        r = NOT_MINE;
+    l->may_be_booted = r == 0;
+    buf_done(&flag);
+    return r == ABSENT ? 0 : r;
 }
 
 int sysroot_open_ostree(int root, int *ret_fd)
@@ -374,11 +402,14 @@ int sysroot_load(struct reader *r, int root, int ostree, const char *path, struc
     CLEANUP_FREE char *links = NULL;
     CLEANUP_CLOSE int boot = -1;
 
-    if (below_open(root, "boot", O_PATH | O_DIRECTORY, &boot) != 0 || read_booted(&l, path) != 0 ||
-        read_boot_version(&l, boot, &links) != 0)
+    if (below_open(root, "boot", O_PATH | O_DIRECTORY, &boot) != 0)
         return NOT_MINE;
+    int code = read_booted(&l, path);
+    if (code == 0)
+        code = read_boot_version(&l, boot, &links);
     l.boot_links = links;
-    int code = load_entries(&l, boot);
+    if (code == 0)
+        code = load_entries(&l, boot);
     if (code == 0 && l.may_be_booted)
         code = load_staged(&l);
     return code;
