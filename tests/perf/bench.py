@@ -5,9 +5,9 @@
 Usage: bench.py [--larder FILE] [--dir DIR] [--runs N] [--scale F] [--write FILE] [ROW...]
 
 Rows of images: hit memo deep cache fetch sparse; of registries: noop pull push tiny cosa; of
-updates: check show fetch_update; a group's name stands for its rows (default: all). Needs about 30 GiB in DIR at scale 1; a smaller
-scale shrinks the images. Peers that are not Debian's (crane, oras, regctl) are used when they are
-in PATH or in $LARDER_PEERS. Prints a table of medians and ratios; --write puts it into
+updates: check show ostree fetch_update; a group's name stands for its rows (default: all). Needs
+about 30 GiB in DIR at scale 1; a smaller scale shrinks the images. Peers that are not Debian's
+(crane, oras, regctl) are used when they are in PATH or in $LARDER_PEERS. Prints a table of medians and ratios; --write puts it into
 docs/benchmarks.md between the group's marks, with the date and the machine's CPU. Nothing here
 passes or fails: machines differ, ratios are what to quote.
 """
@@ -27,7 +27,7 @@ from rows_updates import UpdateRows
 GROUPS = {
     "images": ["hit", "memo", "deep", "cache", "fetch", "sparse"],
     "registries": ["noop", "pull", "push", "tiny", "cosa"],
-    "updates": ["check", "show", "fetch_update"],
+    "updates": ["check", "show", "ostree", "fetch_update"],
 }
 
 

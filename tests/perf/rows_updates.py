@@ -16,12 +16,22 @@ CHANGED = 2
 RUNS = 40
 
 
+def escape(name):
+    """A name as ostree-ext writes it in a ref; one of a registry needs no other rules."""
+    out = ""
+    for before, c in zip(" " + name, name):
+        plain = c.isalnum() or c == "-" or (c == "/" and before.isalnum())
+        out += c if plain else "__" if c == "_" else f"_{ord(c):02X}_"
+    return out
+
+
 class SystemLayout(Layout):
     """Two versions of a system: tags v1 and v2, each an index of two architectures."""
 
     def __init__(self, path, layer_bytes):
         super().__init__(path)
         self.layer_bytes = layer_bytes
+        self.documents = {}  # version: manifest and configuration for amd64, and layers' digests
         self.shared = [self.layer(layer_bytes, i) for i in range(LAYERS - CHANGED)]
         self.write({f"v{n}": self.version(n) for n in (1, 2)})
 
@@ -39,6 +49,10 @@ class SystemLayout(Layout):
                         "config": self.put(json.dumps(config).encode(), CONFIG),
                         "layers": [layer for layer, _ in layers]}
             members.append((self.put(json.dumps(manifest).encode(), MANIFEST), arch))
+            if arch == "amd64":
+                self.documents[f"v{n}"] = (members[0][0]["digest"], json.dumps(manifest),
+                                           json.dumps(config),
+                                           [layer["digest"] for layer, _ in layers])
         return self.index(members)
 
     def write(self, tags):
@@ -130,6 +144,55 @@ class UpdateRows:
         self.row("update show (68 layers, registry down)", "≤ 3 ms, no socket",
                  f"{ms['show']:.1f} ms, {self.sockets(self.update('show'))} sockets, RSS "
                  f"{run.rss:.1f} MiB", f"larder --version takes {ms['nothing']:.1f} ms")
+
+    def ostree_repository(self):
+        """v1 as an import leaves it: a commit that says its image, and a ref for each layer."""
+        path = os.path.join(self.tmp, "ostree")
+        tree = os.path.join(path, "tree")
+        shutil.rmtree(path, ignore_errors=True)
+        os.makedirs(tree)
+        name, manifest, config, layers = self.system.documents["v1"]
+        repo = ["ostree", f"--repo={path}/repo"]
+        measure([*repo, "init", "--mode=bare-user"])
+        _, out = measure([*repo, "commit", "--orphan", f"--tree=dir={tree}",
+                          f"--add-metadata-string=ostree.manifest-digest={name}",
+                          f"--add-metadata-string=ostree.manifest={manifest}",
+                          f"--add-metadata-string=ostree.container.image-config={config}"])
+        refs = {f"blob/{escape(layer)}" for layer in layers} | {f"image/{escape(self.ref)}"}
+        for ref in refs:
+            file = os.path.join(path, "repo/refs/heads/ostree/container", ref)
+            os.makedirs(os.path.dirname(file), exist_ok=True)
+            with open(file, "wb") as f:
+                f.write(out)
+        return os.path.join(path, "repo")
+
+    def ostree(self):
+        """The same two questions where the base is a commit."""
+        if not shutil.which("ostree"):
+            print("    skipped: no ostree here")
+            return
+        self.setup_system()
+        repo = self.ostree_repository()
+        check = self.update("check", "--ostree-repo", repo)
+        show = self.update("show", "--ostree-repo", repo)
+        listing = [shutil.which("ostree"), f"--repo={repo}", "refs"]
+        measure(check, env=self.env)
+        ms = self.timed({"check": check, "refs": listing})
+        self.row("update check, nothing new, base in an ostree repository", "1 request, ≤ 6 ms",
+                 f"{ms['check']:.1f} ms, {self.requests_of(check)} request, "
+                 f"{ms['check'] / ms['refs']:.2f} × ostree",
+                 f"`ostree refs` alone takes {ms['refs']:.1f} ms")
+        self.move_to("v2")
+        measure(check, env=self.env)
+        self.registry.stop()
+        ms = self.timed({"show": show, "refs": listing, "nothing": [self.larder, "--version"]})
+        run, _ = measure(show, env=self.env)
+        self.row("update show, base in an ostree repository (registry down)",
+                 "≤ 3 ms, no socket",
+                 f"{ms['show']:.1f} ms, {self.sockets(show)} sockets, "
+                 f"{ms['show'] / ms['refs']:.2f} × ostree, RSS {run.rss:.1f} MiB",
+                 f"larder --version takes {ms['nothing']:.1f} ms, `ostree refs` "
+                 f"{ms['refs']:.1f}")
 
     def sockets(self, argv):
         if not shutil.which("strace"):
