@@ -2,6 +2,7 @@
 #include "cli/out.h"
 
 #include <errno.h>
+#include <poll.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
@@ -337,6 +338,13 @@ char *age_format(int64_t realtime_ns, char out[48])
     return out;
 }
 
+/* What a failed write said is lost by now; a pipe that nobody reads can still be told. */
+static bool out_is_broken_pipe(void)
+{
+    struct pollfd out = {.fd = fileno(stdout), .events = POLLOUT};
+    return poll(&out, 1, 0) == 1 && (out.revents & POLLERR);
+}
+
 int out_finish(bool *ret_is_pipe, struct larder_error *e)
 {
     bool had_error = ferror(stdout) != 0;
@@ -348,6 +356,8 @@ int out_finish(bool *ret_is_pipe, struct larder_error *e)
     if (fflush(stdout) == 0 && !had_error)
         return 0;
     /* An earlier failure left no errno behind; it is nearly always the reason of this one, too. */
+    if (errno == 0 && out_is_broken_pipe())
+        errno = EPIPE;
     if (errno == EPIPE)
         *ret_is_pipe = true;
     if (errno == 0)

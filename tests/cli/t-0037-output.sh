@@ -93,6 +93,11 @@ expect_success 'a reader that goes away ends it quietly' '
         "$LARDER" $command 2>err | head -1 >out; test -s out && test ! -s err || return 1
     done
 '
+expect_success '... of a blob, too, which is more than a pipe holds' '
+    head -c 3000000 /dev/zero >zeros && d=$(larder -q blob put zeros) &&
+    { "$LARDER" blob cat "$d"; echo $? >status; } 2>err | head -c 1 >out && test "$(cat status)" -eq 141 &&
+    { test ! -s err || { cat err; false; }; }
+'
 expect_success 'a full output is a failure of every command that prints' '
     for command in "image list" "image get a" "image show a" "--json du" status "blob cat $(digest a.qcow2)" "blob path $(digest a.qcow2)" "config example" "completion bash" "help gc" --version; do
         "$LARDER" $command >/dev/full 2>err; rc=$?
