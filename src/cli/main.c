@@ -7,6 +7,7 @@
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <unistd.h>
 
 #include "base/error.h"
@@ -89,6 +90,9 @@ static int run(struct cli *cli, int argc, char **argv)
     if (opt_parse("larder", &global_opts, 1, argc, argv, true, &first, &e) < 0) {
         if (!e.hint[0])
             error_hint(&e, "`larder help` lists commands and options");
+        /* Each message begins with the program's name. */
+        if (!strncmp(e.msg, "larder: ", 8))
+            memmove(e.msg, e.msg + 8, strlen(e.msg + 8) + 1);
         return cli_fail(cli, &e);
     }
     if (globals.version)

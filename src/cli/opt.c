@@ -243,9 +243,19 @@ static int unknown_option(const char *what, const struct getopt_tables *t, char 
         return error_set(e, LARDER_INVAL, "%s: option --%s takes no value", what,
                          opt ? opt->name : "?");
     }
-    error_set(e, LARDER_INVAL, "%s: unknown or ambiguous option %s", what, word);
-    snprintf(name, sizeof(name), "%.*s", (int)strcspn(word + strspn(word, "-"), "="),
-             word + strspn(word, "-"));
+    const char *begun = word + strspn(word, "-");
+    size_t begun_bytes = strcspn(begun, "=");
+    const char *first = NULL;
+    for (size_t i = 0; i < t->count; i++) {
+        if (strncmp(t->rows[i]->name, begun, begun_bytes) != 0)
+            continue;
+        if (first)
+            return error_set(e, LARDER_INVAL, "%s: ambiguous option %s: --%s or --%s", what, word,
+                             first, t->rows[i]->name);
+        first = t->rows[i]->name;
+    }
+    error_set(e, LARDER_INVAL, "%s: unknown option %s", what, word);
+    snprintf(name, sizeof(name), "%.*s", (int)begun_bytes, begun);
     for (size_t i = 0; i < t->count; i++)
         suggest_offer(&near, t->rows[i]->name);
     if (near.nearest)

@@ -112,6 +112,14 @@ expect_success 'wrong flags: 2, with a suggestion' '
     expect_status 2 larder image gett a 2>err && expect_match "image get" err && expect_status 2 larder fcsk 2>err && expect_match "fsck" err &&
     expect_status 2 larder gc --keep-for soon 2>err && expect_match "soon" err && expect_status 2 larder gc --max-size -1 2>err && expect_status 2 larder image get 2>err && expect_status 2 larder image get a b 2>err
 '
+expect_success 'an option cut too short: 2, with those it may be; the program is named once' '
+    expect_status 2 larder image get a --re 2>err && expect_match "^larder: image get: ambiguous option --re: --require-fresh or --refresh" err &&
+    expect_status 2 larder --ver 2>err && expect_match "^larder: ambiguous option --ver: --verbose or --version" err &&
+    expect_status 2 larder --stroe x status 2>err && expect_match "^larder: unknown option --stroe" err
+'
+expect_success 'a name that a shell would split is quoted where it is to be copied' '
+    larder image add "two words" ./a.qcow2 2>err && expect_match "image get .two words.. fetches" err && larder -q image remove "two words"
+'
 expect_success 'control bytes from outside are not printed as they are' '
     { larder image get "$(printf "no\033[31mwhere")" 2>err; test $? -ne 0; } && ! grep "$(printf "\033")" err
 '

@@ -1,7 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* larder image add, image remove. */
+#include <string.h>
+
 #include "cli/commands.h"
 #include "cli/image/image.h"
+
+/* What a shell takes as it is; any other byte of a name makes it need quotes. */
+#define PLAIN_WORD "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._-+/:@%="
 
 static struct {
     struct image_source_args source;
@@ -38,7 +43,9 @@ static int run_add(struct cli *cli, int argc, char **argv)
         doc_text(&doc, "source", spec.source);
         doc_end(&doc);
     }
-    cli_say(cli, false, "%s: added; `larder image get %s` fetches it", spec.name, spec.name);
+    const char *quote = spec.name[strspn(spec.name, PLAIN_WORD)] ? "'" : "";
+    cli_say(cli, false, "%s: added; `larder image get %s%s%s` fetches it", spec.name, quote,
+            spec.name, quote);
     return 0;
 }
 
