@@ -47,8 +47,8 @@ int fetch_check_space(void *arg, uint64_t total_bytes, bool is_unpacked, struct 
     if (need + SPACE_MARGIN_BYTES <= free_bytes)
         return 0;
     char a[32], b[32];
-    error_set(e, LARDER_NOSPACE, "%s: needs %s, %s free", run->entry->source,
-              size_format(need + SPACE_MARGIN_BYTES, a), size_format(free_bytes, b));
+    error_set(e, LARDER_NOSPACE, "needs %s and %d MiB to spare, %s free", size_format(need, a),
+              (int)(SPACE_MARGIN_BYTES >> 20), size_format(free_bytes, b));
     error_hint(e, "run `larder gc`, or put the store on a larger disk");
     return -LARDER_NOSPACE;
 }

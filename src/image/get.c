@@ -277,8 +277,13 @@ static int settle_trouble(struct get_run *run, struct larder_error *e)
         }
         return -(int)run->trouble.code;
     }
-    store_warn(run->store, "image %s: using the copy that is here: %s", run->entry.name,
-               run->trouble.msg);
+    /* The reason mostly names the image, too. */
+    const char *why = run->trouble.msg;
+    size_t n = strlen(run->entry.name);
+    if (!strncmp(why, "image ", 6) && !strncmp(why + 6, run->entry.name, n) &&
+        !strncmp(why + 6 + n, ": ", 2))
+        why += 6 + n + 2;
+    store_warn(run->store, "image %s: using the copy that is here: %s", run->entry.name, why);
     run->how = LARDER_IMAGE_STALE_OK;
     return 0;
 }

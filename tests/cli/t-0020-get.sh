@@ -126,7 +126,7 @@ expect_success 'gone: 6 when nothing is here' '
 expect_success 'gone upstream but here: used with a warning, 6 with --require-fresh' '
     mv www/a.qcow2 kept && mv www/SHA256SUMS kept.sums &&
     larder image get a >out 2>err && test_cmp v2.qcow2 "$(cat out)" &&
-    expect_match "^larder: warning: image a: using the copy that is here" err &&
+    expect_match "^larder: warning: image a: using the copy that is here: checksum file " err &&
     expect_status 6 larder image get a --require-fresh >out 2>err &&
     mv kept www/a.qcow2 && mv kept.sums www/SHA256SUMS &&
     larder image get a --require-fresh >out 2>err && test ! -s err

@@ -195,7 +195,7 @@ expect_success 'a URL that is none is refused at once, and leaves no entry' '
 '
 expect_success 'more than the store can hold: refused before a byte is fetched' '
     try "\"length\": 4611686018427387904" ; rc=$?; test $rc -eq 1 && test ! -s out &&
-    expect_match "needs .*free" err && expect_match "hint: .*gc" err
+    expect_match "a.qcow2: needs [^:]* and 64 MiB to spare, .*free" err && expect_no_match "qcow2: .*qcow2: " err && expect_match "hint: .*gc" err
 '
 expect_success 'nothing is left behind by all that' '
     larder fsck >out && expect_match " 0 problems" out
