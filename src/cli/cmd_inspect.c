@@ -10,6 +10,7 @@
 #include "cli/commands.h"
 #include "cli/out.h"
 #include "cli/remote.h"
+#include "cli/template.h"
 #include "json/json.h"
 
 /* What the library gives at most. */
@@ -19,6 +20,7 @@ static struct {
     bool raw;
     bool config;
     bool no_tags;
+    const char *format;
     const char *platform;
     struct remote_args remote;
 } args;
@@ -29,9 +31,20 @@ static const struct opt opts[] = {
     OPT_FLAG(0, "config", &args.config, "print the image's configuration"),
     OPT_STRING(0, "platform", &args.platform, "OS/ARCH",
                "which member of an index is meant (linux/arm64); default: this machine's"),
+    OPT_STRING('f', "format", &args.format, "TEMPLATE",
+               "print what a template of Go makes of the members, as '{{.Digest}}'"),
     OPT_FLAG('n', "no-tags", &args.no_tags, "do not list the tags of the repository"),
     REMOTE_OPTS(&args.remote),
     REMOTE_RETRY_OPT(&args.remote),
+};
+
+/* The members of what is printed, and what Go prints when one is not there. */
+static const struct template_field fields[] = {
+    {"Name", ""},        {"Digest", ""},       {"MediaType", ""},
+    {"RepoTags", "[]"},  {"Created", ""},      {"DockerVersion", ""},
+    {"Labels", "map[]"}, {"Architecture", ""}, {"Variant", ""},
+    {"Os", ""},          {"Layers", "[]"},     {"LayersData", "[]"},
+    {"Env", "[]"},       {"Tag", ""},          {NULL, NULL},
 };
 
 /* Everything that is looked at. */
@@ -199,6 +212,17 @@ static int put_config(struct json *to, const struct json *config)
     return rc;
 }
 
+static int print_format(const struct json *root, struct larder_error *e)
+{
+    struct buf out = BUF_INIT(DOCUMENT_BYTES_MAX);
+    int rc = template_fill(args.format, fields, root, &out, e);
+
+    if (rc == 0)
+        fwrite(out.p, 1, out.n, stdout);
+    buf_done(&out);
+    return rc;
+}
+
 static int print_summary(struct cli *cli, const char *location, struct larder_store *store,
                          const struct larder_registry_options *options, struct inspected *i,
                          struct larder_error *e)
@@ -215,6 +239,11 @@ static int print_summary(struct cli *cli, const char *location, struct larder_st
         rc |= put_config(root, i->config_json);
         rc |= put_layers(root, i->manifest_json);
         rc |= put_as_is(root, "Env", json_get(i->config_json, "config"), "Env");
+    }
+    if (rc == 0 && args.format) {
+        rc = print_format(root, e);
+        json_free(root);
+        return rc;
     }
     if (rc == 0)
         rc = out_json(root);
@@ -246,6 +275,17 @@ static int print(struct cli *cli, const char *location, struct larder_store *sto
     return out_json(i->config_json) < 0 ? error_nomem(e) : 0;
 }
 
+/* Before anything is asked. */
+static int check_format(struct larder_error *e)
+{
+    if (!args.format)
+        return 0;
+    if (args.raw || args.config)
+        return error_set(e, LARDER_INVAL,
+                         "inspect: found --format with --raw or --config, expected one of them");
+    return template_fill(args.format, fields, NULL, NULL, e);
+}
+
 static int run(struct cli *cli, int argc, char **argv)
 {
     struct larder_error e = LARDER_ERROR_INIT;
@@ -254,7 +294,7 @@ static int run(struct cli *cli, int argc, char **argv)
     struct larder_store *store = NULL;
 
     (void)argc;
-    if (remote_check_location(argv[0], &e) < 0 ||
+    if (remote_check_location(argv[0], &e) < 0 || check_format(&e) < 0 ||
         remote_fill(cli, "inspect", NULL, &args.remote, &remote, &e) < 0 ||
         remote_store(cli, (const char *const *)argv, 1, false, &store, &e) < 0 ||
         get(argv[0], store, &remote.options, &inspected, &e) < 0 ||

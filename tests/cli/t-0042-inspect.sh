@@ -80,6 +80,17 @@ expect_success 'list-tags: a bare repository, and skopeos document' '
     json out.json "d == {\"Repository\": \"$registry/a/tags\",
         \"Tags\": [\"B\", \"a\", \"b\", \"c\", \"latest\"]}"
 '
+expect_success '--format prints what scripts of skopeo ask for' '
+    larder inspect "$here/a/app:1" >out.json &&
+    test "$(larder inspect --format "{{.Digest}}" "$here/a/app:1")" = "$(member out.json Digest)" &&
+    test "$(larder inspect -f "{{.Os}}/{{.Architecture}} {{.Labels}}\\n" "$here/a/app:1")" = \
+        "linux/amd64 map[k:v]" &&
+    larder inspect --no-tags --format "{{range .Layers}}{{.}}\\n{{end}}" "$here/a/app:1" >out &&
+    test "$(wc -l <out)" -eq 2 && forget_requests &&
+    expect_status 2 larder inspect --format "{{.Nope}}" "$here/a/app:1" 2>err &&
+    expect_status 2 larder inspect --raw --format "{{.Digest}}" "$here/a/app:1" 2>err &&
+    requests_are 0
+'
 expect_success 'list-tags: of a repository, not of a tag' '
     expect_status 2 larder list-tags "$registry/a/tags:a" 2>err &&
     expect_match "without tag and digest" err &&
