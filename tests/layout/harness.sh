@@ -11,7 +11,7 @@ run_script() {
         cat
     } >script.sh
     mkdir -p tmp
-    TMPDIR=$PWD/tmp timeout 20 sh script.sh >out 2>err
+    TMPDIR=$PWD/tmp timeout 200 sh script.sh >out 2>err
     status=$?
 }
 

@@ -328,6 +328,8 @@ static void many_writers(void **state __attribute__((unused)))
     pid_t pids[WRITERS];
     int n_left = WRITERS, status;
 
+    /* libostree looks once a second whether it gets the lock. */
+    run("ostree --repo=%s config set core.lock-timeout-secs 3600", repo_path);
     open_base(&f, REF, "linux/amd64", NULL);
     add_signatures(repo_path, commit);
     for (int i = 0; i < WRITERS; i++) {

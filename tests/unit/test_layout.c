@@ -442,7 +442,8 @@ static void no_entry_is_lost(void **state)
     store_close(store);
 }
 
-/* A program without locks, which reads and replaces the file all the time. */
+/* A program without locks, which reads and replaces the file all the time; but for rests, longer
+ * each time, so that a slow machine gets between two of its writes in the end. */
 static void beside_others(void **state)
 {
     struct scratch *s = *state;
@@ -459,7 +460,7 @@ static void beside_others(void **state)
                 buf_putc(&text, ' ');
             file_write_atomic(s->fd, "index.json", text.p, text.n, 0644, &e);
             buf_done(&text);
-            usleep(300);
+            usleep(i % 20 ? 300 : (useconds_t)(i < 4000 ? i : 4000) * 500);
         }
     }
     for (int i = 0; i < 20; i++) {

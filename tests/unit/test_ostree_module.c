@@ -416,6 +416,8 @@ static void many_writers(void **state __attribute__((unused)))
     pid_t pids[WRITERS];
     int status;
 
+    /* libostree looks once a second whether it gets the lock. */
+    run("ostree --repo=%s config set core.lock-timeout-secs 3600", repo_path);
     add_signatures(repo_path, commit_b);
     for (writer = 0; writer < WRITERS; writer++) {
         pids[writer] = fork();
