@@ -55,6 +55,7 @@ import argparse
 import base64
 import ctypes
 import email.utils
+import fcntl
 import hashlib
 import json
 import os
@@ -64,12 +65,14 @@ import socketserver
 import ssl
 import struct
 import sys
+import termios
 import threading
 import time
 import urllib.parse
 
 PIECE = 65536
 PR_SET_PDEATHSIG = 1
+TCP_ESTABLISHED = 1  # tcpi_state
 
 
 class Cut(Exception):
@@ -168,6 +171,18 @@ def parse_range(text, size):
     if start >= size or end <= start:
         return None
     return (start, min(end, size))
+
+
+def wait_until_arrived(connection):
+    """Until the client's kernel has all that was sent, or the client is gone: what a reset finds on
+    the way is lost, what has arrived can still be read."""
+    unsent = bytearray(4)
+    for _ in range(60000):
+        fcntl.ioctl(connection.fileno(), termios.TIOCOUTQ, unsent)
+        info = connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)
+        if not any(unsent) or info[0] != TCP_ESTABLISHED:
+            return
+        time.sleep(0.001)
 
 
 class Handler(socketserver.StreamRequestHandler):
@@ -422,7 +437,7 @@ class Handler(socketserver.StreamRequestHandler):
         if limit < n or (ends and min(ends) <= n):
             if "change_after" in rule:
                 self.server.state.changed.add(self.path)
-            time.sleep(0.05)  # let the client take what was sent: a RST may overtake it
+            wait_until_arrived(self.request)
             raise Cut("close_after" not in rule)
         if rule.get("chunked"):
             self.request.sendall(b"0\r\n\r\n")

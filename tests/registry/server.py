@@ -130,6 +130,7 @@ listeners alike.
 import argparse
 import ctypes
 import email.utils
+import fcntl
 import gzip
 import json
 import os
@@ -139,6 +140,7 @@ import socketserver
 import ssl
 import struct
 import sys
+import termios
 import threading
 import time
 
@@ -151,6 +153,7 @@ from waiting import Waiting  # noqa: E402
 
 PIECE = 1 << 18
 PR_SET_PDEATHSIG = 1
+TCP_ESTABLISHED = 1  # tcpi_state
 
 
 class Cut(Exception):
@@ -221,6 +224,18 @@ def parse_range(text, size):
     except ValueError:
         return False
     return (start, min(end, size)) if start < size and end > start else None
+
+
+def wait_until_arrived(connection):
+    """Until the client's kernel has all that was sent, or the client is gone: what a reset finds on
+    the way is lost, what has arrived can still be read."""
+    unsent = bytearray(4)
+    for _ in range(60000):
+        fcntl.ioctl(connection.fileno(), termios.TIOCOUTQ, unsent)
+        info = connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)
+        if not any(unsent) or info[0] != TCP_ESTABLISHED:
+            return
+        time.sleep(0.001)
 
 
 class Handler(socketserver.StreamRequestHandler):
@@ -448,6 +463,7 @@ class Handler(socketserver.StreamRequestHandler):
         if "stall_after" in rule:
             time.sleep(rule.get("stall", 3600))
         if "cut" in rule or "close" in rule:
+            wait_until_arrived(self.request)
             raise Cut("cut" in rule)
         if is_chunked:
             self.request.sendall(b"0\r\n\r\n")

@@ -98,8 +98,8 @@ static void tokens_by_get(void **state)
         "{\"auth\":\"bearer\",\"challenge\":\"list\"}",
         "{\"auth\":\"bearer\",\"challenge\":\"headers\"}",
         "{\"auth\":\"bearer\",\"token_key\":\"access_token\"}",
-        "{\"auth\":\"bearer\",\"token_key\":\"both\",\"token_life\":null}",
-        "{\"auth\":\"bearer\",\"token_life\":1}",
+        "{\"auth\":\"bearer\",\"token_key\":\"both\",\"token_life\":null,\"token_really\":3600}",
+        "{\"auth\":\"bearer\",\"token_life\":1,\"token_really\":3600}",
         "{\"auth\":\"bearer\",\"token_at\":\"other\"}",
     };
     for (size_t i = 0; i < ARRAY_LEN(settings); i++) {
