@@ -34,6 +34,9 @@ def converse(argv, env, answers):
     exit status, what the terminal showed, and whether it echoes at the end."""
     pid, master = pty.fork()
     if pid == 0:
+        # Whoever runs the tests in the background has them ignored, which larder would respect.
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+        signal.signal(signal.SIGQUIT, signal.SIG_DFL)
         os.execve(argv[0], argv, env)
     seen = ""
     answers = list(answers)
