@@ -118,24 +118,25 @@ class Registry:
         """Requests of a client that was killed may still be on their way, or at work: until the
         registry has read all of its connections to their ends, and has no request to answer."""
         end = time.monotonic() + faultlib.SECONDS
-        while (dead := self.dead_clients()) or (busy := self.waiting("busy", name)):
+        first = self.dead_clients()  # others die meanwhile, too
+        while (dead := first & self.dead_clients()) or (busy := self.waiting("busy", name)):
             if time.monotonic() > end:
                 raise Wrong(f"the registry does not come to rest: {dead or busy}")
             time.sleep(0.02)
 
     def dead_clients(self):
-        """Connections (local and remote address, state) that nobody will use again and that the
-        registry has not closed yet: ended by the client, or with nobody at the other end."""
+        """Ports of connections that nobody will use again and that the registry has not closed yet:
+        ended by the client, or with nobody at that end."""
         with open("/proc/net/tcp", encoding="ascii") as file:
             sockets = [line.split()[1:4] for line in file][1:]
         there = {local for local, _, _ in sockets}
 
         def port(address):
             return int(address.split(":")[1], 16)
-        return [(local, remote, state) for local, remote, state in sockets
-                if (port(local) in self.ports and
-                    (state == CLOSE_WAIT or state == ESTABLISHED and remote not in there)) or
-                (port(remote) in self.ports and state == FIN_WAIT1)]
+        return {port(remote) for local, remote, state in sockets if port(local) in self.ports and
+                (state == CLOSE_WAIT or state == ESTABLISHED and remote not in there)} | \
+            {port(local) for local, remote, state in sockets
+             if port(remote) in self.ports and state == FIN_WAIT1}
 
     def check_complete(self, name):
         """Whatever a tag points to is there, down to the last blob."""

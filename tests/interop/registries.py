@@ -79,12 +79,16 @@ def tcp_sockets():
 
 
 def sockets_of(pid):
-    """Inodes of the sockets that a process has."""
+    """Inodes of the sockets that a process has; none of one that ended."""
     found = set()
-    for fd in os.listdir(f"/proc/{pid}/fd"):
+    try:
+        fds = os.listdir(f"/proc/{pid}/fd")
+    except OSError:
+        return found
+    for fd in fds:
         try:
             target = os.readlink(f"/proc/{pid}/fd/{fd}")
-        except FileNotFoundError:
+        except OSError:
             continue
         if target.startswith("socket:["):
             found.add(int(target[8:-1]))
