@@ -118,9 +118,11 @@ expect_success 'a store that cannot be read ends no rounds' '
     sleep 1.5 && kill -0 "$watch_pid" && test "$(wc -l <err)" -le 2 && ended TERM
 '
 expect_success 'the systemd units: what they call is what there is' '
-    grep -q "^ExecStart=.*/larder --no-progress update watch --once --all\$" \
-        "$LARDER_SOURCE/data/systemd/larder-update.service" &&
-    grep -q "^RandomizedDelaySec=" "$LARDER_SOURCE/data/systemd/larder-update.timer" &&
-    larder --no-progress update watch --once --all
+    units=$LARDER_SOURCE/data/systemd &&
+    grep -q "^ExecStart=.*/larder --no-progress update watch --once --all --no-ostree\$" "$units/larder-update.service" &&
+    grep -q "^Wants=.*larder-update-booted.service\$" "$units/larder-update.service" &&
+    grep -q "^ExecStart=.*/larder --no-progress update check --sysroot /\$" "$units/larder-update-booted.service" &&
+    grep -q "^RandomizedDelaySec=" "$units/larder-update.timer" &&
+    larder --no-progress update watch --once --all --no-ostree
 '
 test_done

@@ -4,6 +4,7 @@
 made, in a mount namespace that ostree takes for a boot of it."""
 import json
 import os
+import re
 import struct
 
 import interop
@@ -13,6 +14,16 @@ from ostree_rig import (Repo, Sysroot, can_boot, digest, found, has_updates, ima
                         make_tree, told)
 
 interop.need("ostree", "unshare", "setpriv", "chroot")
+
+UNIT = os.path.join(os.environ["LARDER_SOURCE"], "data/systemd/larder-update-booted.service")
+
+
+def capabilities():
+    """What the unit leaves: "+sys_admin,+chown"."""
+    with open(UNIT, encoding="utf-8") as file:
+        names = re.search("^CapabilityBoundingSet=(.+)$", file.read(), re.M)[1].lower().split()
+    return ",".join("+" + name.removeprefix("cap_") for name in names)
+
 if can_boot():
     print(f"1..0 # SKIP {can_boot()}")
     raise SystemExit(0)
@@ -164,6 +175,15 @@ def one_system():
         equal((answer["state"], answer["persisted"], answer["record"]),
               ("available", True, "repository"))
         equal(("warning" in ended.stderr, os.path.exists(f"{sysroot.path}/x")), (False, False))
+        equal(repo.cached(second)[0], DIGESTS["3"])
+
+    with case("the same with the capabilities of larder-update-booted.service, and no others"):
+        inside(LARDER, "update", "clear", read_only=True, can_mount=True)
+        ended = inside("setpriv", f"--bounding-set=-all,{capabilities()}", "--inh-caps=-all",
+                       "--no-new-privs", LARDER, "update", "check", "--json", "--sysroot", "/",
+                       read_only=True, can_mount=True)
+        answer = json.loads(ended.stdout)
+        equal((answer["persisted"], answer["record"]), (True, "repository"), ended.stderr)
         equal(repo.cached(second)[0], DIGESTS["3"])
 
     with case("a disk that is read-only: the answer, one warning, nothing kept"):
