@@ -218,6 +218,12 @@ static bool is_control(uint32_t c)
            (c >= 0x2028 && c <= 0x202e) || (c >= 0x2066 && c <= 0x2069) || c == 0xfeff;
 }
 
+int text_copy(const char *text, char **ret, struct larder_error *e)
+{
+    *ret = text ? strdup(text) : NULL;
+    return text && !*ret ? error_nomem(e) : 0;
+}
+
 void text_sanitize(struct slice s, struct buf *out)
 {
     const unsigned char *p = (const unsigned char *)s.p;

@@ -53,6 +53,8 @@ bool filename_unescape(const char *file, struct buf *out);
 
 /* Text for a terminal or a log: control bytes, escape sequences and bad UTF-8 become \xHH. */
 void text_sanitize(struct slice s, struct buf *out);
+/* strdup() into *ret; NULL gives NULL. NOMEM, and then *ret is NULL. */
+int text_copy(const char *text, char **ret, struct larder_error *e);
 /* URL without user:password, and without query values that look like credentials. */
 void url_redact(const char *url, struct buf *out);
 /* Text for people, with every http(s) URL in it as url_redact() has it; the rest sanitized. */

@@ -21,6 +21,7 @@
 
 #include "base/clock.h"
 #include "base/error.h"
+#include "base/text.h"
 #include "oci/manifest.h"
 #include "store/blob_read.h"
 #include "store/place.h"
@@ -120,25 +121,19 @@ static void tell_before(const struct check *c, struct check_before *ret)
 
 /* ---- the answer ---- */
 
-static int copy_text(const char *text, char **ret, struct larder_error *e)
-{
-    *ret = text ? strdup(text) : NULL;
-    return text && !*ret ? error_nomem(e) : 0;
-}
-
 /* A record for the base as it is, without an update: listed is c->found's. */
 static int begin_record(struct check *c, const struct larder_digest *manifest_digest,
                         struct larder_error *e)
 {
     struct update_record *r = &c->found;
-    int rc = copy_text(c->ask->ref, &r->ref, e);
+    int rc = text_copy(c->ask->ref, &r->ref, e);
 
     if (rc == 0)
-        rc = copy_text(c->ask->platform_text, &r->platform, e);
+        rc = text_copy(c->ask->platform_text, &r->platform, e);
     if (rc == 0)
-        rc = copy_text(c->ask->name, &r->name, e);
+        rc = text_copy(c->ask->name, &r->name, e);
     if (rc == 0 && c->holder)
-        rc = copy_text(c->holder->commit, &r->commit, e);
+        rc = text_copy(c->holder->commit, &r->commit, e);
     if (c->holder)
         r->base = c->holder->digest;
     r->manifest_digest = *manifest_digest;
@@ -149,7 +144,7 @@ static int begin_record(struct check *c, const struct larder_digest *manifest_di
 static int set_update(struct check *c, const char *media_type, struct larder_error *e)
 {
     c->found.has_update = true;
-    return copy_text(media_type, &c->found.media_type, e);
+    return text_copy(media_type, &c->found.media_type, e);
 }
 
 /* The same image in another wrapping is no update. */
@@ -395,12 +390,15 @@ static int check_readable(const struct check *c, struct larder_error *e)
 /* That the base was found again need not be kept where nothing says otherwise. */
 static void tell_not_kept(const struct check *c, const struct larder_error *why)
 {
-    char text[LARDER_ERROR_MSG_BYTES + 64];
+    bool may_be_elsewhere = why->code == LARDER_DENIED && !c->ask->options->state_dir;
+    char text[LARDER_ERROR_MSG_BYTES + 128];
 
     if (!c->observer || !c->observer->warning ||
         (!c->found.has_update && c->old_means != RECORD_UPDATE && !c->is_old_damaged))
         return;
-    snprintf(text, sizeof(text), "what was found is not kept: %s", why->msg);
+    snprintf(text, sizeof(text), "what was found is not kept: %s%s", why->msg,
+             may_be_elsewhere ? "; a state directory (--state-dir, update.state_dir) would keep it"
+                              : "");
     c->observer->warning(c->observer->arg, text);
 }
 
@@ -427,7 +425,7 @@ static int keep(struct check *c, struct larder_error *e)
         return rc;
     }
     tell_not_kept(c, &why);
-    return copy_text(why.msg, &c->why, e);
+    return text_copy(why.msg, &c->why, e);
 }
 
 static int answer(struct check *c, struct larder_update *ret, struct larder_error *e)

@@ -79,18 +79,9 @@ static void round_done(struct round *r)
 
 /* ---- what is to be checked ---- */
 
-static char *copy_text(const char *text, bool *failed)
-{
-    char *copy = text ? strdup(text) : NULL;
-    *failed = *failed || (text && !copy);
-    return copy;
-}
-
 static int add(struct round *r, const char *ref, const char *name, const char *platform,
                bool is_of_store, struct larder_error *e)
 {
-    bool failed = false;
-
     if (r->n == r->room) {
         size_t room = r->room ? r->room * 2 : 16;
         struct item *grown = reallocarray(r->items, room, sizeof(*grown));
@@ -99,15 +90,15 @@ static int add(struct round *r, const char *ref, const char *name, const char *p
         r->items = grown;
         r->room = room;
     }
-    struct item made = {
-        .ref = copy_text(ref, &failed),
-        .name = copy_text(name, &failed),
-        .platform = copy_text(platform, &failed),
-        .is_of_store = is_of_store,
-    };
-    if (failed) {
+    struct item made = {.is_of_store = is_of_store};
+    int rc = text_copy(ref, &made.ref, e);
+    if (rc == 0)
+        rc = text_copy(name, &made.name, e);
+    if (rc == 0)
+        rc = text_copy(platform, &made.platform, e);
+    if (rc < 0) {
         item_done(&made);
-        return error_nomem(e);
+        return rc;
     }
     r->items[r->n++] = made;
     return 0;

@@ -80,6 +80,16 @@ expect_success 'an image that the repository has: there already, and nothing to 
     expect_match "^Image: $repo\$" out && expect_match "^Digest: $one\$" out &&
     echo "larder: is there already, nothing was fetched" >expected && test_cmp expected err
 '
+expect_success 'an image that the repository does not have yet: what is to be done is said, and works' '
+    os_image "{\"repo\": \"new\", \"version\": \"1\"}" >digest && new=docker://$registry/new:stable &&
+    larder update check --ostree-repo repo "$new" >out 2>err && expect_match "^Update available for: $new" out &&
+    expect_match "warning: .*has no image of $new yet .*a state directory \(--state-dir, update.state_dir\) would keep it" err &&
+    test "$(wc -l <err)" -eq 1 && expect_status 3 larder update fetch --ostree-repo repo --to oci:new:os "$new" 2>err &&
+    expect_match "hint: .*check and fetch with --state-dir" err &&
+    larder -q update check --ostree-repo repo --state-dir state "$new" >out 2>err && test ! -s err &&
+    larder update fetch --ostree-repo repo --state-dir state --to oci:new:os "$new" >out &&
+    expect_match "^Digest: $(cat digest)\$" out && expect_match "^Import: " out
+'
 expect_success 'clear takes what is ours, and nothing else' '
     larder update clear --ostree-repo repo "$ref" && larder --json update show --ostree-repo repo "$ref" >out &&
     json out "d[\"state\"] == \"unknown\"" && larder update clear --ostree-repo repo "$ref" &&

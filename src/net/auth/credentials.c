@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "base/error.h"
+#include "base/text.h"
 #include "net/auth/auth_token.h"
 #include "net/auth/credentials_file.h"
 #include "net/auth/credentials_helper.h"
@@ -21,25 +22,19 @@ void credentials_done(struct credentials *c)
     *c = (struct credentials){0};
 }
 
-static int copy_text(const char *text, char **ret, struct larder_error *e)
-{
-    *ret = text ? strdup(text) : NULL;
-    return text && !*ret ? error_nomem(e) : 0;
-}
-
 int credentials_copy(const struct credentials *from, struct credentials *ret,
                      struct larder_error *e)
 {
     struct credentials copy = {.is_given = from->is_given, .is_from_helper = from->is_from_helper};
-    int rc = copy_text(from->user, &copy.user, e);
+    int rc = text_copy(from->user, &copy.user, e);
     if (rc == 0)
-        rc = copy_text(from->password, &copy.password, e);
+        rc = text_copy(from->password, &copy.password, e);
     if (rc == 0)
-        rc = copy_text(from->identity_token, &copy.identity_token, e);
+        rc = text_copy(from->identity_token, &copy.identity_token, e);
     if (rc == 0)
-        rc = copy_text(from->registry_token, &copy.registry_token, e);
+        rc = text_copy(from->registry_token, &copy.registry_token, e);
     if (rc == 0)
-        rc = copy_text(from->source, &copy.source, e);
+        rc = text_copy(from->source, &copy.source, e);
     if (rc < 0)
         credentials_done(&copy);
     else
@@ -76,7 +71,7 @@ static int find_in_entries(const struct credential_file *file, const struct json
         error_context(e, "credentials file %s: entry for %s", file->path, host);
         return rc;
     }
-    rc = copy_text(file->path, &found.source, e);
+    rc = text_copy(file->path, &found.source, e);
     if (rc < 0 || !is_known(&found))
         credentials_done(&found);
     else

@@ -13,6 +13,7 @@
 #include "base/clock.h"
 #include "base/error.h"
 #include "base/fdio.h"
+#include "base/text.h"
 #include "net/auth/auth_token.h"
 #include "net/auth/credentials_file.h"
 #include "net/auth/credentials_helper.h"
@@ -194,15 +195,6 @@ static int write_entries(const struct credential_file *file, const struct json *
     return rc;
 }
 
-static int copy_text(const char *text, char **ret, struct larder_error *e)
-{
-    char *copy = strdup(text);
-    if (!copy)
-        return error_nomem(e);
-    *ret = copy;
-    return 0;
-}
-
 static int helper_text(const char *helper, char **ret, struct larder_error *e)
 {
     char *text = NULL;
@@ -298,7 +290,7 @@ int credentials_store(const struct credential_options *options, const char *key,
         if (rc == 0)
             rc = credential_helper_store(options, helper, key, user, password, e);
     } else if (rc == 0) {
-        rc = copy_text(file->path, &where, e);
+        rc = text_copy(file->path, &where, e);
         if (rc == 0)
             rc = store_in_file(file, key, user, password, e);
     }
@@ -391,7 +383,7 @@ static int erase_from_file(struct eraser *eraser, const char *key, bool all, cha
         rc = erase_from_entries(eraser, key, all, &n);
     eraser->n += n;
     if (rc == 0 && eraser->n && !*ret_where)
-        rc = copy_text(eraser->file->path, ret_where, eraser->e);
+        rc = text_copy(eraser->file->path, ret_where, eraser->e);
     return rc;
 }
 

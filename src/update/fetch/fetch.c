@@ -81,6 +81,9 @@ static bool is_staged(struct fetch_call *c)
 static int none_recorded(const struct fetch_call *c, struct larder_error *e)
 {
     error_set(e, LARDER_NOENT, "%s: no update is recorded for what is in use now", c->ask.ref);
+    if (c->ask.is_ostree && c->holders.n == 0 && !c->ask.options->state_dir)
+        return error_hint(e, "the repository has no image of it yet to keep a record with: check "
+                             "and fetch with --state-dir DIR");
     return error_hint(e, "run `larder update check`");
 }
 

@@ -7,7 +7,6 @@
  * made it, which nobody records, so it can't be packed again bit by bit; it is fetched.
  */
 #include <errno.h>
-#include <string.h>
 
 #include "archive/unpack.h"
 #include "base/error.h"
@@ -27,11 +26,12 @@ struct reuse {
 
 static bool is_wanted(const struct fetch_blob *b)
 {
-    const char *type = b->blob.media_type;
+    const struct image_layer layer = {.digest = b->blob.digest,
+                                      .diff_id = b->diff_id,
+                                      .size_bytes = b->blob.size_bytes,
+                                      .media_type = b->blob.media_type};
 
-    return b->where == FETCH_MISSING && b->is_layer &&
-           larder_digest_equal(&b->blob.digest, &b->diff_id) &&
-           (strcmp(type, OCI_TYPE_LAYER) == 0 || strcmp(type, DOCKER_TYPE_LAYER) == 0);
+    return b->where == FETCH_MISSING && b->is_layer && image_layer_is_plain(&layer);
 }
 
 static bool has_wanted(const struct fetch_run *r)
