@@ -131,7 +131,7 @@ static void test_limits(void **state)
          false, 0},
         {"{\"auth\": \"bearer\", \"anonymous\": \"pull\", \"rules\": [{\"match\": \"/token\", "
          "\"status\": 429, \"retry_after\": \"9\"}]}",
-         -LARDER_UNREACHABLE, 3, true, 0, false, 0},
+         -LARDER_UNREACHABLE, 2, true, 0, false, 0},
         {"{\"rules\": [{\"match\": \"HEAD\", \"headers\": {\"ratelimit-remaining\": "
          "\"76;w=21600\"}}]}",
          0, 1, false, 0, true, 76},
