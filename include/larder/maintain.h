@@ -51,8 +51,9 @@ struct larder_scrub_options {
     size_t size;
     int64_t older_than_ns;    /* only blobs not fully hashed for so long; 0: all */
     uint64_t max_bytes_per_s; /* 0: as fast as idle priority allows */
-    int64_t stop_after_ns;    /* end politely after so long (progress is kept); 0: never */
-    bool foreground;          /* normal priority */
+    int64_t stop_after_ns; /* end after so long, with one blob read at least (those done are done);
+                              0: never */
+    bool foreground;       /* normal priority */
     void (*result)(void *arg, const struct larder_digest *digest, int result,
                    const struct larder_error *e); /* each blob as it is done; may be NULL */
     void *arg;

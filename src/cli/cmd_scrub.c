@@ -25,7 +25,8 @@ static const struct opt opts[] = {
              "read at most SIZE a second; 0 is no limit; default: scrub.max_rate of the "
              "configuration (0)"),
     OPT_DURATION(0, "stop-after", &args.stop_after_ns, "TIME",
-                 "end after so long, to be gone on with by the next run; 0 is never; default: "
+                 "end after so long, one blob at least, to be gone on with by the next run; 0 is "
+                 "never; default: "
                  "scrub.stop_after of the configuration (0)"),
     OPT_FLAG(0, "foreground", &args.foreground, "work at normal priority and do not back off"),
 };

@@ -38,6 +38,7 @@ struct run {
     struct hash_job jobs[REHASH_BATCH];
     int result; /* of options->done; non-zero ends the run */
     struct larder_error error;
+    size_t told;      /* how many blobs have a result */
     bool is_late;     /* the deadline came */
     bool is_canceled; /* the observer asked */
 };
@@ -108,6 +109,7 @@ static void tell(struct run *run, struct slot *slot)
     slot->is_told = true;
     judge(slot, &run->jobs[slot - run->slots]);
     /* Not reached: no result. */
+    run->told += item->result != -LARDER_CANCELED;
     if (item->result != -LARDER_CANCELED && run->result == 0)
         run->result = run->options->done(run->options->arg, item, &run->error);
     fd_closep(&item->fd);
@@ -140,7 +142,10 @@ static bool should_stop(void *arg)
     tell_done(run);
     if (run->outer->is_canceled && run->outer->is_canceled(run->outer->arg))
         run->is_canceled = true;
-    if (run->options->deadline_ns && clock_monotonic_ns() >= run->options->deadline_ns)
+    /* One is always read to its end: else a blob that takes longer than a run has time is begun by
+     * each of them, ended by none, and stands in the way of all others. */
+    if (run->options->deadline_ns && run->told > 0 &&
+        clock_monotonic_ns() >= run->options->deadline_ns)
         run->is_late = true;
     return run->is_canceled || run->is_late || run->result != 0;
 }
@@ -195,6 +200,8 @@ int rehash_run(struct larder_store *store, const struct larder_digest *digests, 
                const struct rehash_options *options, bool *ret_is_complete, struct larder_error *e)
 {
     CLEANUP_FREE struct run *run = calloc(1, sizeof(*run));
+    /* Side by side they would all be half done when the time is over. */
+    size_t batch = options->deadline_ns ? 1 : REHASH_BATCH;
     int result = 0;
     size_t at = 0;
     if (!run)
@@ -204,7 +211,7 @@ int rehash_run(struct larder_store *store, const struct larder_digest *digests, 
     run->outer = store_observer(store);
     pthread_mutex_init(&run->lock, NULL);
     while (result == 0 && at < count && !should_stop(run)) {
-        size_t n = count - at < REHASH_BATCH ? count - at : REHASH_BATCH;
+        size_t n = count - at < batch ? count - at : batch;
         result = run_batch(run, digests + at, n, e);
         at += n;
     }
@@ -213,6 +220,6 @@ int rehash_run(struct larder_store *store, const struct larder_digest *digests, 
         result = error_set(e, LARDER_CANCELED, "%s of %s: canceled", options->what,
                            larder_store_path(store));
     if (result == 0)
-        *ret_is_complete = !run->is_late;
+        *ret_is_complete = !run->is_late || run->told == count;
     return result;
 }

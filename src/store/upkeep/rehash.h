@@ -35,7 +35,8 @@ struct rehash_options {
     bool background;
     bool keep_cache;
     uint64_t max_bytes_per_s; /* 0: unlimited */
-    int64_t deadline_ns;      /* monotonic; 0: none */
+    int64_t deadline_ns; /* monotonic; 0: none. Blobs are then read one after the other, and the
+                            first to its end, however long that takes */
     /* From the caller's thread, in the order they get done; non-zero ends the run. */
     int (*done)(void *arg, struct rehash *item, struct larder_error *e);
     void *arg;
