@@ -224,6 +224,46 @@ static void test_lanes(void **state)
     RC(f, count(f, NULL), 30);
 }
 
+/* The connections of the log's PUTs: who asks one after the other needs one. */
+static int put_connections(struct fixture *f)
+{
+    struct buf log = registry_server_log(&f->server);
+    char *rest = log.p;
+    int numbers[64] = {0};
+    int n = 0;
+    for (char *line; (line = strsep(&rest, "\n")) != NULL;) {
+        int number = 0;
+        int i = 0;
+        if (sscanf(line, "PUT %*s %*d %*d %*d %*s %d", &number) != 1)
+            continue;
+        while (i < n && numbers[i] != number)
+            i++;
+        if (i == n && n < 64)
+            numbers[n++] = number;
+    }
+    buf_done(&log);
+    return n;
+}
+
+/* Some registries forget one of two that come at the same moment. */
+static void test_lanes_in_turn(void **state)
+{
+    struct fixture *f = *state;
+    struct lane lanes[4];
+    pthread_t threads[4];
+    begin(f, "{\"delay\": 0.02}");
+    for (int i = 0; i < 4; i++) {
+        lanes[i] = (struct lane){f, 100 * i, 0};
+        assert_int_equal(pthread_create(&threads[i], NULL, push_some, &lanes[i]), 0);
+    }
+    for (int i = 0; i < 4; i++) {
+        pthread_join(threads[i], NULL);
+        assert_int_equal(lanes[i].rc, 0);
+    }
+    assert_int_equal(put_connections(f), 1);
+    RC(f, count(f, NULL), 20);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -233,6 +273,7 @@ int main(void)
         cmocka_unit_test(test_page_of_a_proxy),
         cmocka_unit_test(test_lost_update),
         cmocka_unit_test(test_lanes),
+        cmocka_unit_test(test_lanes_in_turn),
     };
     if (!registry_server_is_possible())
         return 0;

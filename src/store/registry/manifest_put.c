@@ -91,15 +91,38 @@ int manifest_put_one(struct registry *r, const char *reference, bool is_tag,
     return rc;
 }
 
-/* Lists it where its subject's referrers are looked for, when the registry does not do so. */
-static int put_subject(struct registry *r, const struct store_descriptor *manifest,
-                       struct slice bytes, struct larder_error *e)
+static int put_all(struct registry *r, const struct store_descriptor *manifest, struct slice bytes,
+                   const char *const *refs, size_t n_refs, bool *ret_has_subject,
+                   struct larder_error *e)
 {
-    CLEANUP(oci_manifest_freep) struct oci_manifest *m = NULL;
-    int rc = oci_manifest_parse(bytes, manifest->media_type, &m, e);
-    if (rc < 0 || !m->has_subject)
-        return rc;
-    return referrers_tag_add(r, m, manifest, e);
+    char digest[LARDER_DIGEST_TEXT_BYTES];
+    int rc = 0;
+    larder_digest_format(&manifest->digest, digest);
+    /* A tag alone stores it under its sha256. */
+    if (n_refs == 0 || manifest->digest.alg != LARDER_DIGEST_SHA256)
+        rc = manifest_put_one(r, digest, false, manifest, bytes, ret_has_subject, e);
+    for (size_t i = 0; rc == 0 && i < n_refs; i++)
+        rc = manifest_put_one(r, refs[i], true, manifest, bytes, ret_has_subject, e);
+    if (rc == 0 && *ret_has_subject)
+        atomic_store(&r->has_referrers, KNOWN_YES);
+    return rc;
+}
+
+/*
+ * One after the other for each subject: olareg forgets one of two that are put at the same moment,
+ * and answers both as it should. Listed where its subject's referrers are looked for when the
+ * registry does not do so.
+ */
+static int put_referrer(struct registry *r, const struct oci_manifest *m,
+                        const struct store_descriptor *manifest, struct slice bytes,
+                        const char *const *refs, size_t n_refs, struct larder_error *e)
+{
+    pthread_mutex_t *lock = &r->subject_locks[m->subject.digest.bytes[0] % SUBJECT_LOCKS];
+    bool has_subject = false;
+    pthread_mutex_lock(lock);
+    int rc = put_all(r, manifest, bytes, refs, n_refs, &has_subject, e);
+    pthread_mutex_unlock(lock);
+    return rc == 0 && !has_subject ? referrers_tag_add(r, m, manifest, e) : rc;
 }
 
 int registry_manifest_put(struct store *s, const struct store_descriptor *manifest,
@@ -107,25 +130,24 @@ int registry_manifest_put(struct store *s, const struct store_descriptor *manife
                           struct larder_error *e)
 {
     struct registry *r = registry_of(s);
-    char digest[LARDER_DIGEST_TEXT_BYTES];
+    CLEANUP(oci_manifest_freep) struct oci_manifest *m = NULL;
+    struct larder_error why = LARDER_ERROR_INIT;
     bool has_subject = false;
-    int rc = 0;
-    larder_digest_format(&manifest->digest, digest);
     for (size_t i = 0; i < n_refs; i++)
         if (!oci_tag_is_valid(slice_of(refs[i])))
             return error_set(e, LARDER_INVAL, "%s: a tag is needed", s->name);
-    /* A tag alone stores it under its sha256. */
-    if (n_refs == 0 || manifest->digest.alg != LARDER_DIGEST_SHA256)
-        rc = manifest_put_one(r, digest, false, manifest, bytes, &has_subject, e);
-    for (size_t i = 0; rc == 0 && i < n_refs; i++)
-        rc = manifest_put_one(r, refs[i], true, manifest, bytes, &has_subject, e);
-    if (rc < 0)
+    int parsed = 0;
+    if (memmem(bytes.p, bytes.n, "\"subject\"", 9))
+        parsed = oci_manifest_parse(bytes, manifest->media_type, &m, &why);
+    if (m && m->has_subject)
+        return put_referrer(r, m, manifest, bytes, refs, n_refs, e);
+    int rc = put_all(r, manifest, bytes, refs, n_refs, &has_subject, e);
+    if (rc < 0 || parsed == 0 || has_subject)
         return rc;
-    if (has_subject)
-        atomic_store(&r->has_referrers, KNOWN_YES);
-    else if (memmem(bytes.p, bytes.n, "\"subject\"", 9))
-        rc = put_subject(r, manifest, bytes, e);
-    return rc;
+    /* It may have a subject that nobody lists it under. */
+    if (e)
+        *e = why;
+    return parsed;
 }
 
 /* ---- deleting ---- */

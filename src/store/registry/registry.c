@@ -36,6 +36,8 @@ static void registry_close(struct store *s)
         free(r->warnings[i]);
     pthread_mutex_destroy(&r->lock);
     pthread_mutex_destroy(&r->fallback_lock);
+    for (size_t i = 0; i < SUBJECT_LOCKS; i++)
+        pthread_mutex_destroy(&r->subject_locks[i]);
     free(r->mount_refused);
     free(r->host);
     free(r->repository);
@@ -153,6 +155,8 @@ static int open_registry(const char *host, const char *repository,
     r->store.observer = &r->observer;
     pthread_mutex_init(&r->lock, NULL);
     pthread_mutex_init(&r->fallback_lock, NULL);
+    for (size_t i = 0; i < SUBJECT_LOCKS; i++)
+        pthread_mutex_init(&r->subject_locks[i], NULL);
     const struct larder_observer *observer =
         remote && remote->observer ? remote->observer : o->observer;
     if (observer)

@@ -24,6 +24,7 @@
 /* Error bodies hold a sentence; a proxy's page is cut. */
 #define CALL_ERROR_BODY_BYTES (16UL * 1024)
 #define WARNINGS_MAX          32 /* different ones told in one run */
+#define SUBJECT_LOCKS         16 /* twice the lanes that most copies have */
 
 enum scheme { SCHEME_UNDECIDED, SCHEME_HTTPS, SCHEME_HTTP };
 
@@ -70,6 +71,8 @@ struct registry {
     size_t n_warnings;
     char *mount_refused;           /* repository that can't be mounted from */
     pthread_mutex_t fallback_lock; /* read-change-write of a referrers tag: one lane at a time */
+    /* By subject: held while something that refers to it is put. */
+    pthread_mutex_t subject_locks[SUBJECT_LOCKS];
 };
 
 static inline struct registry *registry_of(struct store *s)
