@@ -126,6 +126,11 @@ expect_success 'credentials are not sent to another host' '
     test "$(grep -c " other\$" "$log")" -gt 0 &&
     requests_are 0 ".* (basic|bearer|other) [0-9]+ other\$"
 '
+expect_success 'storage that refuses what it was sent is not cured by an account' '
+    quirks "{\"redirect\": 307, \"redirect_life\": -1}" &&
+    { larder copy "$here/src/app:1" oci:refused:x >out 2>err && status=0 || status=$?; } &&
+    test "$status" -ne 0 && expect_match "after a redirect" err && expect_no_match "larder login" err
+'
 expect_success 'a tag that never changes and is another: an error that names it' '
     quirks "{\"immutable\": true}" &&
     registry_image "{\"repo\": \"frozen\", \"tag\": \"1\", \"seed\": 3}" >/dev/null &&

@@ -89,9 +89,10 @@ static void status_hint(const struct registry *r, const struct call *c, struct l
     char wait[32];
     int status = c->response.status;
     (void)r;
-    if (status == 401)
+    /* Where the registry sent us to nobody has an account. */
+    if (status == 401 && !c->is_elsewhere)
         error_hint(e, "`larder login %s`", host);
-    else if (status == 403)
+    else if (status == 403 && !c->is_elsewhere)
         error_hint(e, "`larder login %s` with an account that may do this", host);
     else if (status == 429 && c->response.retry_after_ns > 0)
         error_hint(e, "the registry asks to wait for %s",
