@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* larder copy: images between registries, layouts, archives and the store. */
 #include <stdio.h>
+#include <string.h>
 
 #include <larder/copy.h>
 
@@ -86,6 +87,22 @@ static void say(struct cli *cli, const struct larder_copy_result *result, const 
             result->manifests_put == 1 ? "" : "s");
 }
 
+/* It is what was asked for, digests and all; but who reads it next may not be larder. */
+static void warn_of_docker(struct cli *cli, const char *media_type, int argc, char **argv)
+{
+    static const char docker[] = "application/vnd.docker.";
+
+    if (strncmp(media_type, docker, strlen(docker)) != 0)
+        return;
+    for (int i = 1; i < argc; i++) {
+        if (strncmp(argv[i], "oci:", 4) == 0 || strncmp(argv[i], "oci-archive:", 12) == 0)
+            cli_say(cli, true,
+                    "%s: Docker's schema 2, which skopeo, podman and umoci do not look for in a "
+                    "layout",
+                    argv[i]);
+    }
+}
+
 static int copy(struct cli *cli, int argc, char **argv, struct larder_copy_result *ret,
                 struct larder_error *e)
 {
@@ -132,6 +149,7 @@ static int run(struct cli *cli, int argc, char **argv)
     if (args.digest_file && !args.dry_run && remote_write_file(args.digest_file, digest, &e) < 0)
         return cli_fail(cli, &e);
     say(cli, &result, argv[0]);
+    warn_of_docker(cli, result.media_type, argc, argv);
     if (globals.json)
         print_json(&result, argc, argv);
     else

@@ -86,6 +86,14 @@ expect_success 'a layout, an archive and back: the same digest' '
     content && json content.json "d[\"back/app\"][\"blobs\"] == d[\"src/app\"][\"blobs\"]" &&
     requests_are 0 "PATCH "
 '
+expect_success 'Docker'"'"'s schema 2 in a layout: unchanged, with a warning' '
+    docker_digest=$(registry_image "{\"repo\": \"d/app\", \"format\": \"docker\"}") &&
+    test "$(larder copy "$here/d/app" oci:docker:x oci-archive:docker.tar:x 2>err)" = "$docker_digest" &&
+    expect_match "warning: oci:docker:x: Docker" err &&
+    expect_match "warning: oci-archive:docker.tar:x: Docker" err &&
+    larder copy oci:docker:x "$here/d/again" >out 2>err && test "$(cat out)" = "$docker_digest" &&
+    expect_no_match warning err
+'
 expect_success 'through the store' '
     larder copy "$here/src/app:1" store:app >out && test "$(cat out)" = "$digest" &&
     larder copy store:app oci:from-store:x >out && test "$(cat out)" = "$digest" &&
