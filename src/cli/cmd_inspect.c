@@ -71,14 +71,20 @@ static bool is_index(const char *media_type)
            strcmp(media_type, "application/vnd.docker.distribution.manifest.list.v2+json") == 0;
 }
 
-static int parse(const struct larder_manifest *from, const char *what, struct json **ret,
+/* A document that is none is not the user's mistake. */
+static int malformed(const char *location, struct larder_error *e)
+{
+    if (e->code == LARDER_INVAL)
+        e->code = remote_is_registry(location) ? LARDER_PROTO : LARDER_CORRUPT;
+    return error_context(e, "%s", location);
+}
+
+static int parse(const struct larder_manifest *from, const char *location, struct json **ret,
                  struct larder_error *e)
 {
     struct slice text = {from->bytes, from->n_bytes};
 
-    if (json_parse(text, DOCUMENT_BYTES_MAX, ret, e) < 0)
-        return error_context(e, "%s", what);
-    return 0;
+    return json_parse(text, DOCUMENT_BYTES_MAX, ret, e) < 0 ? malformed(location, e) : 0;
 }
 
 /* The config's bytes; NOENT when the manifest names none. */
@@ -92,8 +98,10 @@ static int get_config(const char *location, struct larder_store *store,
 
     if (!text)
         return error_set(e, LARDER_NOENT, "%s: the manifest names no configuration", location);
-    if (larder_digest_parse(text, strlen(text), &digest, e) < 0)
-        return error_context(e, "%s: configuration", location);
+    if (larder_digest_parse(text, strlen(text), &digest, e) < 0) {
+        error_context(e, "configuration");
+        return malformed(location, e);
+    }
     return larder_manifest_blob(store, location, &digest, json_get_u64(node, "size", 0), options,
                                 &i->config, e);
 }

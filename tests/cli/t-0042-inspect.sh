@@ -80,6 +80,12 @@ expect_success 'list-tags: a bare repository, and skopeos document' '
     json out.json "d == {\"Repository\": \"$registry/a/tags\",
         \"Tags\": [\"B\", \"a\", \"b\", \"c\", \"latest\"]}"
 '
+expect_success 'a manifest that is none is not a usage error' '
+    admin PUT /_manifest/a/page/1 "<html>" && admin PUT /_manifest/a/page/2 \
+        "{\"schemaVersion\": 2, \"config\": {\"digest\": \"sha256:xyz\", \"size\": 2}}" &&
+    expect_status 1 larder inspect "$here/a/page:1" 2>err && expect_match "a/page:1: JSON" err &&
+    expect_status 1 larder inspect "$here/a/page:2" 2>err && expect_match "configuration: dig" err
+'
 expect_success '--format prints what scripts of skopeo ask for' '
     larder inspect "$here/a/app:1" >out.json &&
     test "$(larder inspect --format "{{.Digest}}" "$here/a/app:1")" = "$(member out.json Digest)" &&
