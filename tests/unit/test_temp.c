@@ -151,6 +151,22 @@ static void partials_are_resumed(void **state)
     assert_int_equal(a.fd, -1);
 }
 
+/* Its publisher died between the last mode and the other name. */
+static void a_partial_that_was_to_be_published_is_resumed(void **state)
+{
+    struct fixture *f = *state;
+    struct temp_file a = TEMP_FILE_INIT, b = TEMP_FILE_INIT;
+
+    assert_int_equal(partial_open(f->store, "k", &a, &f->e), 0);
+    assert_int_equal(write(a.fd, "half", 4), 4);
+    assert_int_equal(fchmod(a.fd, 0444), 0);
+    assert_int_equal(partial_open(f->store, "k", &b, &f->e), -LARDER_BUSY);
+    temp_keep(&a);
+    assert_int_equal(partial_open(f->store, "k", &a, &f->e), 0);
+    assert_int_equal(pwrite(a.fd, "whole", 5, 0), 5);
+    assert_int_equal(partial_forget(f->store, "k", &a, &f->e), 0);
+}
+
 static void old_partials_go(void **state)
 {
     struct fixture *f = *state;
@@ -246,6 +262,7 @@ int main(void)
         STORE(orphans_go),
         STORE(sweeping_takes_no_live_one),
         STORE(partials_are_resumed),
+        STORE(a_partial_that_was_to_be_published_is_resumed),
         STORE(old_partials_go),
         STORE(a_published_partial_is_nobodys),
         STORE(small_files_are_replaced_whole),

@@ -38,6 +38,22 @@ static int partial_name(const char *key, const char *suffix, char *out, size_t o
     return r;
 }
 
+#define OPEN_FLAGS (O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK | O_NOCTTY)
+
+/* One that is being published is read-only already: only root could still open it to write. */
+static int open_to_lock(int dirfd, const char *name, bool *ret_is_published)
+{
+    int fd = openat(dirfd, name, O_RDWR | O_CREAT | OPEN_FLAGS, 0600);
+    *ret_is_published = fd < 0 && errno == EACCES;
+    return *ret_is_published ? openat(dirfd, name, O_RDONLY | OPEN_FLAGS) : fd;
+}
+
+/* With its lock: its publisher died before it had the other name, or before it lost this one. */
+static int take_back(int dirfd, const char *name, int fd, const struct stat *st)
+{
+    return st->st_nlink == 1 ? fchmod(fd, 0600) : unlinkat(dirfd, name, 0);
+}
+
 int partial_open(struct larder_store *store, const char *key, struct temp_file *ret,
                  struct larder_error *e)
 {
@@ -53,8 +69,10 @@ int partial_open(struct larder_store *store, const char *key, struct temp_file *
     if (r < 0)
         return r;
     for (int i = 0; i < PARTIAL_TRIES; i++) {
-        CLEANUP_CLOSE int fd = openat(
-            dirfd, name, O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK | O_NOCTTY, 0600);
+        bool is_published = false;
+        CLEANUP_CLOSE int fd = open_to_lock(dirfd, name, &is_published);
+        if (fd < 0 && is_published && errno == ENOENT)
+            continue;
         if (fd < 0)
             return error_errno(e, errno, "%s/partial/%s", larder_store_path(store), name);
         if (flock(fd, LOCK_EX | LOCK_NB) < 0) {
@@ -73,6 +91,11 @@ int partial_open(struct larder_store *store, const char *key, struct temp_file *
         if (fstatat(dirfd, name, &b, AT_SYMLINK_NOFOLLOW) < 0 || a.st_dev != b.st_dev ||
             a.st_ino != b.st_ino)
             continue;
+        if (is_published) {
+            if (take_back(dirfd, name, fd, &a) < 0)
+                return error_errno(e, errno, "%s/partial/%s", larder_store_path(store), name);
+            continue;
+        }
         *ret = (struct temp_file){.fd = TAKE_FD(fd), .dirfd = dirfd};
         snprintf(ret->name, sizeof ret->name, "%s", name);
         return 0;
