@@ -51,7 +51,8 @@ for test_name in $(env | sed -n 's/^\(LARDER_[A-Z_]*\|XDG_[A-Z_]*\|[a-zA-Z]*_pro
     *) unset "$test_name" ;;
     esac
 done
-mkdir "$test_work/home" "$test_work/trash"
+mkdir "$test_work/home" "$test_work/trash" "$test_work/run"
+export XDG_RUNTIME_DIR="$test_work/run" # else /run, with credentials of this machine
 export HOME="$test_work/home" LARDER_HOME="$test_work/store" LC_ALL=C.UTF-8 TZ=UTC
 cd "$test_work/trash" || exit 99
 

@@ -132,7 +132,7 @@ expect_success 'writing to an original, which may be a hard link: never handed o
     if larder image get "$name" >out 2>err; then test_cmp was "$(cat out)"; else test ! -s out; fi
 '
 expect_success '... replacing it, as downloads do, does not reach the store' '
-    name=$(grep good-sha512.qcow2 names | head -1) && cp dir/good-sha512.qcow2 was && cp bad.img new && mv new dir/good-sha512.qcow2 &&
+    name=$(grep good-sha512.qcow2 names | head -1) && cp -f dir/good-sha512.qcow2 was && cp bad.img new && mv new dir/good-sha512.qcow2 &&
     larder image verify "$name" --deep >out
 '
 expect_success 'adopting again changes nothing' '

@@ -188,14 +188,15 @@ static void test_corrupt(void **state)
     add(h, "x", LARDER_REFRESH_NEVER);
     gets(h, "x", LARDER_IMAGE_FETCHED, "x.qcow2", path);
     for (int how = 0; how < 4; how++) {
-        char command[1024];
+        char command[2048];
         static const char *const spoil[] = {NULL, "truncate -s 100000", "truncate -s 300000",
                                             "dd if=/dev/zero bs=1 count=1 conv=notrunc seek=3 of="};
         h->warnings = 0;
         if (!spoil[how]) {
             flip_bit(path, 200000); /* and mtime set back: only ctime tells */
         } else {
-            snprintf(command, sizeof(command), "%s%s%s", spoil[how], how == 3 ? "" : " ", path);
+            snprintf(command, sizeof(command), "chmod u+w %s && %s%s%s && chmod u-w %s", path,
+                     spoil[how], how == 3 ? "" : " ", path, path);
             host_shell(h, command);
         }
         gets(h, "x", LARDER_IMAGE_REFETCHED, "x.qcow2", NULL);

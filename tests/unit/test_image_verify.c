@@ -31,8 +31,10 @@ static const char *get(struct host *h, const char *name, enum larder_image_how h
 
 static void spoil(struct host *h, const char *path)
 {
-    char command[1024];
-    snprintf(command, sizeof(command), "printf x | dd of=%s bs=1 seek=150000 conv=notrunc", path);
+    char command[2048];
+    snprintf(command, sizeof(command),
+             "chmod u+w %s && printf x | dd of=%s bs=1 seek=150000 conv=notrunc && chmod u-w %s",
+             path, path, path);
     host_shell(h, command);
 }
 

@@ -177,8 +177,10 @@ static void no_such_program(void **state __attribute__((unused)))
     static const char *const dir[] = {"/", NULL};
     int status = 42;
 
-    assert_int_equal(process_run(argv, 1000, NULL, NULL, &status, NULL), -LARDER_NOENT);
-    assert_int_equal(process_run(dir, 1000, NULL, NULL, &status, NULL), -LARDER_DENIED);
+    /* A directory of the path that may not be searched would be DENIED. */
+    setenv("PATH", "/usr/bin:/bin", 1);
+    assert_int_equal(process_run(argv, 0, NULL, NULL, &status, NULL), -LARDER_NOENT);
+    assert_int_equal(process_run(dir, 0, NULL, NULL, &status, NULL), -LARDER_DENIED);
     assert_int_equal(status, 42);
 }
 
