@@ -41,17 +41,15 @@ def attack(box, *argv, statuses=FAILED, seconds=HOSTILE_SECONDS, says=None, stdi
     begin = time.monotonic()
     with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
         process = subprocess.Popen(
-            [LARDER, *argv], stdin=stdin or subprocess.DEVNULL, stdout=out, stderr=err,
-            env={**box.env, "LARDER_NET_RETRIES": "0",
-                                         "LARDER_NET_CONNECT_TIMEOUT": "2s", **(env or {})}, cwd=box.path)
+            [LARDER, *argv], stdin=stdin or subprocess.DEVNULL, stdout=out, stderr=err, cwd=box.path,
+            env={**box.env, "LARDER_NET_RETRIES": "0", "LARDER_NET_CONNECT_TIMEOUT": "2s",
+                 **(env or {})})
         timer = threading.Timer(seconds * FACTOR, process.kill)
         timer.start()
         _, status, usage = os.wait4(process.pid, 0)
         timer.cancel()
         process.returncode = os.waitstatus_to_exitcode(status)
-        out.seek(0)
-        err.seek(0)
-        seen, said = out.read(), err.read()
+        seen, said = (file.seek(0) or file.read() for file in (out, err))
     result = faultlib.Result(argv, process.returncode, seen[:100000].decode(errors="replace"),
                              said[:100000].decode(errors="replace"))
     if time.monotonic() - begin > seconds * FACTOR:
