@@ -143,7 +143,8 @@ def many():
 
     def show():
         while not ended.is_set() or len(shown) <= 10:
-            answer = larder("update", "show", "--json", "--ostree-repo", repo.path, REFERENCE)
+            # Not by larder(), which asks twice: the second answer may be of another record.
+            answer = run(LARDER, "update", "show", "--json", "--ostree-repo", repo.path, REFERENCE)
             shown.append(json.loads(answer.stdout).get("update", {}).get("digest"))
             whole_text = run("ostree", f"--repo={repo.path}", "show",
                              f"--print-detached-metadata-key={CACHED}manifest-digest", commit,
