@@ -529,8 +529,8 @@ static void as_another(void **state __attribute__((unused)))
 {
     static const char *const scripts[] = {
         "true",
-        "chmod 600 refs/heads/" IMAGES "/plain",
-        "chmod 700 refs/heads/" IMAGES,
+        ("chmod 600 refs/heads/" IMAGES "/plain"),
+        ("chmod 700 refs/heads/" IMAGES),
         "chmod 600 $OBJ.commit",
         "chmod 600 $OBJ.commitmeta",
         "chmod 700 objects",

@@ -226,8 +226,8 @@ int reader_resolve(struct reader *r, const char *ref, char ret_commit[65], struc
 
     if (n < 0 || (size_t)n >= sizeof(path) || !is_plain_ref(slice_of(ref)))
         return NOT_MINE;
-    int code = ABSENT;
-    for (const struct reader *at = r; at && code == ABSENT; at = at->parent)
+    int code = read_ref(r->fd, path, ret_commit, e);
+    for (const struct reader *at = r->parent; at && code == ABSENT; at = at->parent)
         code = read_ref(at->fd, path, ret_commit, e);
     if (code == -LARDER_CORRUPT)
         return error_context(e, "ostree repository %s", r->path);

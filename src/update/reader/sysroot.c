@@ -6,9 +6,11 @@
  *
  *   boot/loader -> loader.N          loader.N/entries/ostree-*.conf: version (the order), options
  *   ostree=/ostree/boot.N/OS/BOOTCSUM/SERIAL     in the options
- *   ostree/boot.N -> boot.N.M, boot.N.M/OS/BOOTCSUM/SERIAL ->
- * ../../../deploy/OS/deploy/COMMIT.SERIAL ostree/deploy/OS/deploy/COMMIT.SERIAL.origin     beside
- * the deployment's directory /run/ostree/staged-deployment    of the booted system only
+ *   ostree/boot.N -> boot.N.M
+ *   ostree/boot.N.M/OS/BOOTCSUM/SERIAL -> ../../../deploy/OS/deploy/COMMIT.SERIAL
+ *   ostree/deploy/OS/deploy/COMMIT.SERIAL.origin     beside the deployment's directory
+ *
+ *   /run/ostree/staged-deployment     of the booted system only
  */
 #include <dirent.h>
 #include <errno.h>
@@ -81,7 +83,7 @@ static int look_into(const struct loading *l, struct deployment *d)
         return NOT_MINE;
     d->is_booted = l->may_be_booted && !d->is_staged && st.st_dev == l->running.st_dev &&
                    st.st_ino == l->running.st_ino;
-    strcpy(path + n, ".origin");
+    snprintf(path + n, sizeof(path) - (size_t)n, ".origin");
     int r = below_read(l->ostree, path, &origin, l->e);
     if (r == 0)
         r = keyfile_each(buf_slice(&origin), read_origin_key, d);
@@ -429,11 +431,11 @@ int reader_each_deployment(struct reader *r,
     bool is_past = false;
     int result = 0;
 
+    if (r->n_deployments == 0)
+        return 0;
     for (size_t i = 0; i < r->n_deployments && !booted; i++)
         booted = r->deployments[i].is_booted ? &r->deployments[i] : NULL;
-    const char *os_name = booted ? booted->os_name : NULL;
-    if (!os_name && r->n_deployments > 0)
-        os_name = r->deployments[0].os_name;
+    const char *os_name = booted ? booted->os_name : r->deployments[0].os_name;
     /* Before the booted one and after it, of the same OS: ostree_sysroot_query_deployments_for. */
     for (size_t i = 0; i < r->n_deployments; i++) {
         const struct deployment *d = &r->deployments[i];
