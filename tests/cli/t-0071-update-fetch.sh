@@ -153,9 +153,9 @@ expect_success 'the name was moved while a fetch ran: 7, and it stays where some
     larder -q update check "$race" >found && fourth=$(cat found) &&
     larder inspect --raw "docker://$registry/race@$fourth" >raw &&
     layer=$(member raw layers 0 digest) && larder -q copy "docker://$registry/first:stable" store:mine &&
-    quirks "{\"rules\": [{\"match\": \"GET .*/blobs/$layer\", \"delay\": 3, \"times\": 1}]}" &&
-    { larder update fetch "$race" >out 2>err & fetch=$!; } && wait_for 10 requests_are 1 "GET .*/manifests/$fourth" &&
-    larder -q copy store:mine "store:$race" && { wait "$fetch"; test $? -eq 7; } && quirks "{}" && test ! -s out &&
+    quirks "{\"rules\": [{\"match\": \"GET .*/blobs/$layer\", \"hold\": true, \"times\": 1}]}" &&
+    { larder update fetch "$race" >out 2>err & fetch=$!; } && wait_for layer_is_held &&
+    larder -q copy store:mine "store:$race" && admin DELETE /_waiting && { wait "$fetch"; test $? -eq 7; } && quirks "{}" && test ! -s out &&
     expect_match "store:$race: was moved by somebody, and points to $first now" err &&
     expect_match "update check" err && test "$(stored "$race")" = "$first" &&
     larder --json update show "$race" >out && json out "d[\"state\"] == \"unknown\""
@@ -166,9 +166,9 @@ expect_success '... of another destination, too: a name of the store, and a layo
             test "$(cat found)" = "$fourth" &&
             larder delete "store:$race" && larder gc --keep-for 0 >/dev/null && larder -q copy store:mine "store:$race" &&
             larder -q update check "$race" >/dev/null &&
-            quirks "{\"rules\": [{\"match\": \"GET .*/blobs/$layer\", \"delay\": 3, \"times\": 1}]}" &&
+            quirks "{\"rules\": [{\"match\": \"GET .*/blobs/$layer\", \"hold\": true, \"times\": 1}]}" &&
             { larder -q update fetch --to "$to" "$race" >out 2>err & fetch=$!; } &&
-            wait_for 10 requests_are 1 "GET .*/manifests/$fourth" && larder -q copy store:mine "$to" &&
+            wait_for layer_is_held && larder -q copy store:mine "$to" && admin DELETE /_waiting &&
             { wait "$fetch"; test $? -eq 7; } && quirks "{}" &&
             expect_match "was moved by somebody, and points to $first now" err &&
             larder inspect --raw "$to" >raw && test "$(digest raw)" = "$first" || return 1
