@@ -84,6 +84,10 @@ static void ready_remove(struct hash_team *t, struct hash_stream *s)
 
 static void buffer_free(struct hash_team *t, struct hash_buffer *b)
 {
+    if (b->is_shared) { /* the last of two frees it */
+        b->is_shared = false;
+        return;
+    }
     b->next = t->free;
     t->free = b;
     if (t->n_waiting)
@@ -245,7 +249,8 @@ int hash_team_new(unsigned helpers, size_t buffers, size_t buffer_bytes, struct 
     t->memory = memory;
     /* The first one is given out first: few busy streams touch little memory. */
     for (size_t i = buffers; i-- > 0;) {
-        t->buffers[i] = (struct hash_buffer){t->memory + i * buffer_bytes, 0, buffer_bytes, NULL};
+        t->buffers[i] =
+            (struct hash_buffer){.data = t->memory + i * buffer_bytes, .cap = buffer_bytes};
         buffer_free(t, &t->buffers[i]);
     }
     /* Without helpers it works as well, only slower. */
@@ -377,6 +382,31 @@ void hash_stream_put(struct hash_stream *stream, struct hash_buffer *buffer)
             pthread_cond_signal(&t->work);
     }
     pthread_mutex_unlock(&t->lock);
+}
+
+void hash_stream_share(struct hash_stream *stream, struct hash_buffer *buffer)
+{
+    buffer->is_shared = true;
+    hash_stream_put(stream, buffer);
+}
+
+void hash_stream_release(struct hash_stream *stream, struct hash_buffer *buffer)
+{
+    struct hash_team *t = stream->team;
+
+    pthread_mutex_lock(&t->lock);
+    buffer_free(t, buffer);
+    pthread_mutex_unlock(&t->lock);
+}
+
+bool hash_stream_is_alone(struct hash_stream *stream)
+{
+    struct hash_team *t = stream->team;
+
+    pthread_mutex_lock(&t->lock);
+    bool is_alone = t->n_streams == 1;
+    pthread_mutex_unlock(&t->lock);
+    return is_alone;
 }
 
 void hash_stream_drop(struct hash_stream *stream, struct hash_buffer *buffer)

@@ -22,6 +22,7 @@
  * Where the SHA extensions are not to be had, or for other algorithms: the same through OpenSSL.
  * Threads: a team by any, a stream by one.
  */
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -40,6 +41,10 @@ struct hash_buffer {
     size_t n;
     size_t cap;
     struct hash_buffer *next; /* the team's */
+    bool is_shared;           /* somebody else reads it, too: see hash_stream_share */
+    /* of who else reads it: */
+    struct hash_buffer *after;
+    uint64_t at;
 };
 
 /* helpers 0: only who waits hashes. buffer_bytes: a multiple of 4096. */
@@ -62,6 +67,15 @@ struct hash_buffer *hash_stream_room(struct hash_stream *stream);
 /* Hands a filled buffer over; every one but the stream's last is a whole number of
  * HASH_BLOCK_BYTES. */
 void hash_stream_put(struct hash_stream *stream, struct hash_buffer *buffer);
+/*
+ * The same, while somebody else reads the buffer: it is free again only after the stream is done
+ * with it, and they are, which they say by hash_stream_release, from any thread. The stream must
+ * not be freed before.
+ */
+void hash_stream_share(struct hash_stream *stream, struct hash_buffer *buffer);
+void hash_stream_release(struct hash_stream *stream, struct hash_buffer *buffer);
+/* Whether no other stream is being hashed now. */
+bool hash_stream_is_alone(struct hash_stream *stream);
 /* Gives a buffer back as if it never was asked for. */
 void hash_stream_drop(struct hash_stream *stream, struct hash_buffer *buffer);
 /* From the start again; what was put before does not count. */

@@ -5,10 +5,12 @@
 #include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/uio.h>
 
 #include "base/error.h"
 #include "base/fdio.h"
 #include "base/mem.h"
+#include "store/write_behind.h"
 
 /*
  * Large blobs go past the page cache where the file system lets them: new pages of it cost more
@@ -18,6 +20,9 @@
  */
 #define DIRECT_BYTES_MIN ((uint64_t)1024 * 1024)
 #define DIRECT_ALIGN     4096U /* at least what any disk wants */
+
+/* A thread is worth it from here on. */
+#define BEHIND_BYTES_MIN ((uint64_t)8 * 1024 * 1024)
 
 /* Elsewhere the disk begins to write such a piece as soon as it is there. */
 #define WRITE_BACK_BYTES ((uint64_t)8 * 1024 * 1024)
@@ -39,6 +44,7 @@ int blob_write_begin(struct blob_write *w, bool *ret_exists, struct larder_error
     int rc;
 
     w->direct_fd = -1;
+    w->behind = NULL;
     w->writer = (struct blob_writer){.fd = -1};
     rc = w->to->ops->blob_begin(w->to, w->blob, &w->writer, &exists, e);
     if (rc == 0 && !exists && w->writer.done_bytes > w->blob->size_bytes) {
@@ -129,46 +135,100 @@ static size_t write_direct(struct blob_write *w, const struct hash_buffer *b, ui
     return 0;
 }
 
-/* The end of a blob is rarely a whole page: only that goes through the page cache. */
-static int write_buffer(struct blob_write *w, const struct hash_buffer *b, struct larder_error *e)
+static void start_write_back(struct blob_write *w, uint64_t until)
 {
-    uint64_t at = w->writer.start + w->written_bytes;
-    size_t direct = write_direct(w, b, at);
-    char text[LARDER_DIGEST_TEXT_BYTES];
-
-    if (direct == b->n ||
-        fd_pwrite_full(w->writer.fd, b->data + direct, b->n - direct, at + direct) == 0)
-        return 0;
-    return error_errno(e, errno, "%s: writing blob %s", w->to->name,
-                       larder_digest_format(&w->blob->digest, text));
-}
-
-static void start_write_back(struct blob_write *w)
-{
-    if (w->direct_fd >= 0 || w->written_bytes - w->started_bytes < WRITE_BACK_BYTES)
+    if (w->direct_fd >= 0 || until - w->started_bytes < WRITE_BACK_BYTES)
         return;
     /* A hint: where it can't be done, the fsync does it all. */
     (void)sync_file_range(w->writer.fd, (off64_t)(w->writer.start + w->started_bytes),
-                          (off64_t)(w->written_bytes - w->started_bytes), SYNC_FILE_RANGE_WRITE);
-    w->started_bytes = w->written_bytes;
+                          (off64_t)(until - w->started_bytes), SYNC_FILE_RANGE_WRITE);
+    w->started_bytes = until;
+}
+
+/* 0, or errno. The end of a blob is rarely a whole page: only that goes through the page cache. */
+static int write_buffer(struct blob_write *w, const struct hash_buffer *b, uint64_t at)
+{
+    size_t direct = write_direct(w, b, at);
+
+    if (direct < b->n &&
+        fd_pwrite_full(w->writer.fd, b->data + direct, b->n - direct, at + direct) < 0)
+        return errno;
+    start_write_back(w, at - w->writer.start + b->n);
+    return 0;
+}
+
+/* For write_behind: all of them by one call if that can be. */
+static int write_several(void *arg, struct hash_buffer *const *b, unsigned n, uint64_t at)
+{
+    struct blob_write *w = arg;
+    struct iovec v[WRITE_BEHIND_BUFFERS];
+    size_t total = 0;
+    int failed = 0;
+
+    for (unsigned i = 0; i < n; i++) {
+        v[i] = (struct iovec){b[i]->data, b[i]->n};
+        total += b[i]->n;
+    }
+    if (at % DIRECT_ALIGN == 0 && total % DIRECT_ALIGN == 0)
+        open_direct(w);
+    if (w->direct_fd >= 0 && total % DIRECT_ALIGN == 0 &&
+        pwritev(w->direct_fd, v, (int)n, (off_t)at) == (ssize_t)total)
+        return 0;
+    /* One by one, which also tells what was wrong. */
+    for (unsigned i = 0; failed == 0 && i < n; i++) {
+        failed = write_buffer(w, b[i], at);
+        at += b[i]->n;
+    }
+    return failed;
+}
+
+static int write_error(const struct blob_write *w, int failed, struct larder_error *e)
+{
+    char text[LARDER_DIGEST_TEXT_BYTES];
+
+    return error_errno(e, failed, "%s: writing blob %s", w->to->name,
+                       larder_digest_format(&w->blob->digest, text));
+}
+
+static int behind_end(struct blob_write *w, struct larder_error *e)
+{
+    int failed = write_behind_end(TAKE_PTR(w->behind));
+
+    return failed ? write_error(w, failed, e) : 0;
+}
+
+/*
+ * Several blobs at once have several lanes: while some wait for the disk, others receive. For one
+ * alone another thread waits.
+ */
+static bool is_behind(struct blob_write *w)
+{
+    if (!w->behind && w->blob->size_bytes - w->written_bytes >= BEHIND_BYTES_MIN &&
+        hash_stream_is_alone(w->stream))
+        w->behind = write_behind_new(w->stream, write_several, w);
+    return w->behind != NULL;
 }
 
 static int flush_buffer(struct blob_write *w, struct larder_error *e)
 {
     struct hash_buffer *b = w->buffer;
-    int rc = 0;
+    uint64_t at = w->writer.start + w->written_bytes;
+    int failed = 0;
 
     if (!b)
         return 0;
-    if (b->n)
-        rc = write_buffer(w, b, e);
-    if (rc < 0)
-        return rc;
-    w->written_bytes += b->n;
-    w->buffer = NULL;
-    hash_stream_put(w->stream, b);
-    start_write_back(w);
-    return blob_write_tick(w, e);
+    if (b->n && is_behind(w)) {
+        w->written_bytes += b->n;
+        hash_stream_share(w->stream, TAKE_PTR(w->buffer));
+        failed = write_behind_put(w->behind, b, at);
+    } else {
+        failed = write_buffer(w, b, at);
+        if (failed)
+            return write_error(w, failed, e);
+        w->written_bytes += b->n;
+        hash_stream_put(w->stream, TAKE_PTR(w->buffer));
+    }
+    return failed ? write_error(w, failed, e) : blob_write_tick(w, e);
 }
 
 void *blob_write_room(struct blob_write *w, size_t *ret_n)
@@ -205,9 +265,11 @@ int blob_write_put(struct blob_write *w, const void *data, size_t n, struct lard
 
 int blob_write_restart(struct blob_write *w, struct larder_error *e)
 {
+    int rc = behind_end(w, e);
+
     hash_stream_drop(w->stream, TAKE_PTR(w->buffer));
     w->written_bytes = w->resumed_bytes = w->started_bytes = 0;
-    return hash_stream_reset(w->stream, e);
+    return rc < 0 ? rc : hash_stream_reset(w->stream, e);
 }
 
 int blob_write_finish(struct blob_write *w, struct larder_error *e)
@@ -222,6 +284,8 @@ int blob_write_finish(struct blob_write *w, struct larder_error *e)
     if (w->written_bytes != w->blob->size_bytes)
         return mismatch_size(w, w->written_bytes, false, e);
     rc = hash_stream_finish(w->stream, &found, e);
+    if (rc == 0)
+        rc = behind_end(w, e);
     if (rc < 0)
         return rc;
     if (!larder_digest_equal(&found, &w->blob->digest))
@@ -233,6 +297,8 @@ int blob_write_finish(struct blob_write *w, struct larder_error *e)
 
 static void write_done(struct blob_write *w)
 {
+    /* After a failure, which is told already, what it would say is not wanted any more. */
+    (void)write_behind_end(TAKE_PTR(w->behind));
     fd_closep(&w->direct_fd);
     hash_stream_drop(w->stream, TAKE_PTR(w->buffer));
     hash_stream_free(TAKE_PTR(w->stream));

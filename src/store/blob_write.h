@@ -22,12 +22,13 @@ struct blob_write {
     /* ours */
     struct blob_writer writer;
     struct hash_stream *stream;
-    struct hash_buffer *buffer; /* being filled; NULL: none */
-    uint64_t written_bytes;     /* to the file, and given to the stream */
-    uint64_t resumed_bytes;     /* of them, left by an earlier run */
-    uint64_t started_bytes;     /* write-back begun up to here */
-    int direct_fd;              /* the same file past the page cache; -1 */
-    bool is_not_direct;         /* it can't be opened so */
+    struct hash_buffer *buffer;  /* being filled; NULL: none */
+    uint64_t written_bytes;      /* to the file, and given to the stream */
+    uint64_t resumed_bytes;      /* of them, left by an earlier run */
+    int direct_fd;               /* the same file past the page cache; -1 */
+    uint64_t started_bytes;      /* write-back begun up to here */
+    bool is_not_direct;          /* it can't be opened so */
+    struct write_behind *behind; /* writes, and has what is above from direct_fd on; NULL: we do */
 };
 
 /* *ret_exists: the store has it, there is nothing to do nor to abort. */

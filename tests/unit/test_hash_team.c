@@ -137,6 +137,53 @@ static void a_stream_may_end_any_time(void **state)
     hash_team_free(NULL);
 }
 
+/* Of three buffers one is shared: it comes again as the third, and only after both are done. */
+static void a_shared_buffer_has_two_users(void **state)
+{
+    (void)state;
+    for (unsigned i = 0; i < 4; i++) {
+        bool is_hashed_first = i & 1u;
+        struct hash_team *team = NULL;
+        struct hash_stream *s = NULL;
+        struct hash_buffer *others[2];
+        struct larder_digest found = {0};
+        struct larder_digest expected = {0};
+
+        assert_int_equal(hash_team_new(i / 2, 3, 8192, &team, NULL), 0);
+        assert_int_equal(hash_stream_new(team, LARDER_DIGEST_SHA256, &s, NULL), 0);
+        assert_true(hash_stream_is_alone(s));
+        struct hash_buffer *b = hash_stream_room(s);
+        b->n = b->cap;
+        memcpy(b->data, bytes, b->n);
+        hash_stream_share(s, b);
+        if (is_hashed_first)
+            assert_int_equal(hash_stream_finish(s, &found, NULL), 0);
+        else
+            hash_stream_release(s, b);
+        for (size_t k = 0; k < ARRAY_LEN(others); k++) {
+            others[k] = hash_stream_room(s);
+            assert_true(others[k] != b || !is_hashed_first);
+        }
+        if (is_hashed_first)
+            hash_stream_release(s, b);
+        struct hash_buffer *third = hash_stream_room(s);
+        assert_true(third == b || !is_hashed_first);
+        hash_stream_drop(s, third);
+        for (size_t k = 0; k < ARRAY_LEN(others); k++)
+            hash_stream_drop(s, others[k]);
+        if (!is_hashed_first)
+            assert_int_equal(hash_stream_finish(s, &found, NULL), 0);
+        assert_int_equal(openssl_hash(LARDER_DIGEST_SHA256, bytes, 8192, &expected, NULL), 0);
+        assert_true(larder_digest_equal(&found, &expected));
+        struct hash_stream *second = NULL;
+        assert_int_equal(hash_stream_new(team, LARDER_DIGEST_SHA256, &second, NULL), 0);
+        assert_false(hash_stream_is_alone(s));
+        hash_stream_free(second);
+        hash_stream_free(s);
+        hash_team_free(team);
+    }
+}
+
 static void one_call_agrees_with_openssl(void **state)
 {
     (void)state;
@@ -191,6 +238,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(streams_get_their_digests),
         cmocka_unit_test(a_stream_may_end_any_time),
+        cmocka_unit_test(a_shared_buffer_has_two_users),
         cmocka_unit_test(one_call_agrees_with_openssl),
         cmocka_unit_test(pieces_agree_with_openssl),
         cmocka_unit_test(impossible_teams),
