@@ -21,6 +21,12 @@ options_of() {
     larder help $1 | sed -n '/^Options:/,/^Exit status:/s/^  \(-., \|    \)--\([a-z0-9-]*\).*/\2/p'
 }
 
+# A page indents them by eleven: what is longer runs over at 80 columns, or is cut in two.
+expect_success 'examples of manual pages fit into 80 columns' '
+    awk "FNR == 1 { inside = 0 } /^\`\`\`/ { inside = !inside; next }
+        inside && length > 69 + gsub(/\\\\\\\\/, \"&\") { print FILENAME \":\" FNR \": \" \$0 }" \
+        "$LARDER_SOURCE"/man/*.scd >long && { test ! -s long || { cat long; false; }; }
+'
 while read -r command; do
     page=$LARDER_SOURCE/man/larder-${command%% *}.1.scd
     # shellcheck disable=SC2086
