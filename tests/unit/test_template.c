@@ -23,9 +23,9 @@ static const char document[] =
     " \"Layers\": [\"one\", \"two\"], \"Data\": [{\"n\": 1, \"t\": [\"x\"]}, {\"n\": 2}]}";
 
 /* Nine ranges in each other. */
-#define DEEP                                                                              \
-    "{{range .Layers}}{{range .}}{{range .}}{{range .}}{{range .}}{{range .}}{{range .}}" \
-    "{{range .}}{{range .}}{{end}}{{end}}{{end}}{{end}}{{end}}{{end}}{{end}}{{end}}{{end}}"
+static const char deep[] =
+    "{{range .Layers}}{{range .}}{{range .}}{{range .}}{{range .}}{{range .}}{{range .}}"
+    "{{range .}}{{range .}}{{end}}{{end}}{{end}}{{end}}{{end}}{{end}}{{end}}{{end}}{{end}}";
 
 static int fill(const char *text, const char *json, struct buf *out, struct larder_error *e)
 {
@@ -102,7 +102,7 @@ static void test_refused(void **state)
         "{{index .Labels \"z}}",
         "{{.Labels..z}}",
         "{{a b c d}}",
-        DEEP,
+        deep,
     };
     (void)state;
     for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
