@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Real registries for the tests beside this file: Debian's docker-registry (2.8), distribution (3)
-and olareg, each over a directory, on a port of loopback that it got itself, with TLS, passwords or tokens.
+and olareg, each over a directory, on a port of loopback that it chose itself, with TLS, passwords or
+tokens.
 
 $LARDER_PEERS (see peers.sh) is looked in before PATH.
 """
