@@ -152,6 +152,33 @@ class RegistryRows:
         return min((median(runs, what), name) for name, runs in results.items()
                    if name != "larder")
 
+    def blob_paths(self, layout):
+        """What a pull of bench:1 asks for: manifests and blobs, each once."""
+        def load(digest):
+            with open(os.path.join(layout, "blobs/sha256", digest[7:]), encoding="utf-8") as f:
+                return json.load(f)
+
+        def walk(digest):
+            yield f"/v2/bench/manifests/{digest}"
+            manifest = load(digest)
+            for member in manifest.get("manifests", []):
+                yield from walk(member["digest"])
+            for blob in [manifest.get("config"), *manifest.get("layers", [])]:
+                if blob:
+                    yield f"/v2/bench/blobs/{blob['digest']}"
+        with open(os.path.join(layout, "index.json"), encoding="utf-8") as f:
+            return list(dict.fromkeys(walk(json.load(f)["manifests"][0]["digest"])))
+
+    def floor(self, shape):
+        """Seconds that a bare client takes to receive the same and throw it away."""
+        tool = os.path.join(os.path.dirname(self.larder), "tests/perf/floor_get")
+        if not os.path.exists(tool):
+            return "not measured"
+        done = subprocess.run([tool, self.registry.host.split(":")[1], "6"], check=True,
+                              input="\n".join(self.blob_paths(self.layout(shape))) + "\n",
+                              capture_output=True, text=True)
+        return f"{float(done.stdout.split()[0]):.2f} s"
+
     def requests_of(self, argv):
         self.registry.clear()
         measure(argv, env=self.env)
@@ -204,6 +231,7 @@ class RegistryRows:
                 name: lambda argv=argv: one(argv) for name, argv in self.pullers(out).items()})
             shutil.rmtree(out, ignore_errors=True)
             best, cpu = self.best_peer(results), self.best_peer(results, "cpu")
+            floor = self.floor(shape)
             self.registry.stop()
             self.row(f"pull of {what}, verified",
                      "≥ 1.5 × faster than the best peer, CPU ≤ 0.7 × its, RSS ≤ 8 MB",
@@ -211,7 +239,7 @@ class RegistryRows:
                      f"{median(results['larder'], 'cpu') / cpu[0]:.2f} × {cpu[1]}, RSS "
                      f"{median(results['larder'], 'rss'):.1f} MiB",
                      f"wall (larder's with fsync) {self.table(results)}; CPU "
-                     f"{self.table(results, 'cpu')}")
+                     f"{self.table(results, 'cpu')}; receiving without looking takes {floor}")
 
     def push(self):
         for shape, what in (("big", "1 GiB"), ("many", "64 × 16 MiB")):
@@ -256,6 +284,7 @@ class RegistryRows:
             self.registry.clear()
             pull[name] = [measure(argv, env=self.env)[0]]
             counts[name].append(self.registry.requests())
+        floor = self.floor("tiny")
         self.registry.stop()
         shutil.rmtree(out, ignore_errors=True)
         ours = median(push["larder"], "wall"), median(pull["larder"], "wall")
@@ -264,7 +293,8 @@ class RegistryRows:
                  "push ≤ 0.7 × best, repeat ≤ 20 ms, pull ≤ 0.6 × best",
                  f"push {ours[0] / best[0][0]:.2f} × {best[0][1]}, repeat {again['larder']:.1f} "
                  f"ms, pull {ours[1] / best[1][0]:.2f} × {best[1][1]}",
-                 f"push {self.table(push)}; pull {self.table(pull)}; requests "
+                 f"push {self.table(push)}; pull {self.table(pull)}, where receiving "
+                 f"without looking takes {floor}; requests "
                  + ", ".join(f"{n} {' / '.join(map(str, c))}" for n, c in counts.items())
                  + f"; RSS {median(push['larder'], 'rss'):.1f} / "
                  f"{median(pull['larder'], 'rss'):.1f} MiB")
