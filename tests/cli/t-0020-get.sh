@@ -126,7 +126,7 @@ expect_success 'gone: 6 when nothing is here' '
 expect_success 'gone upstream but here: used with a warning, 6 with --require-fresh' '
     mv www/a.qcow2 kept && mv www/SHA256SUMS kept.sums &&
     larder image get a >out 2>err && test_cmp v2.qcow2 "$(cat out)" &&
-    expect_match "^larder: warning: image a: using the copy that is here: checksum file " err &&
+    expect_match "^larder: warning: image a: using the copy that is here: http" err &&
     expect_status 6 larder image get a --require-fresh >out 2>err &&
     mv kept www/a.qcow2 && mv kept.sums www/SHA256SUMS &&
     larder image get a --require-fresh >out 2>err && test ! -s err
@@ -134,7 +134,7 @@ expect_success 'gone upstream but here: used with a warning, 6 with --require-fr
 expect_success 'unreachable by status: used with a warning, 8 with --require-fresh' '
     rules "{\"/SHA256SUMS\": {\"status\": 503}}" &&
     larder image get a >out 2>err && test_cmp v2.qcow2 "$(cat out)" &&
-    expect_match "warning: image a: using the copy" err &&
+    expect_match "warning: image a: using the copy that is here: checksum file: http" err &&
     expect_status 8 larder image get a --require-fresh >out 2>err &&
     test ! -s out && expect_match "hint: .*require-fresh" err
 '
