@@ -16,6 +16,11 @@ expect_success 'by name --dry-run: said, not done' '
     larder image invalidate i1 --dry-run >out && expect_match "^i1 $(digest www/i1.qcow2): would be" out &&
     is_there path1 && larder --json image show i1 >show && json show "not d[\"is_invalidated\"]"
 '
+expect_success 'where there is nothing to invalidate, that is said' '
+    larder -q image add unfetched "$url/i1.qcow2" && larder image invalidate unfetched >out 2>err && test ! -s out &&
+    expect_match "^larder: unfetched: nothing to invalidate" err && larder image invalidate --mismatched >out 2>err &&
+    expect_match "^larder: nothing to invalidate" err && larder -q image remove unfetched
+'
 expect_success 'by name: never handed out again, not even offline; the next get fetches' '
     larder image invalidate i1 >out && expect_match "^i1 " out && ! is_there path1 &&
     larder --json image show i1 >show && json show "d[\"is_invalidated\"]" &&

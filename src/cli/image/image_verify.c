@@ -185,8 +185,12 @@ static int run_invalidate(struct cli *cli, int argc, char **argv)
     }
     for (int i = 0; i < (argc ? argc : 1); i++) {
         options.name_or_digest = argc ? argv[i] : NULL;
-        if (larder_image_invalidate(store, &options, &e) < 0)
+        int rc = larder_image_invalidate(store, &options, &e);
+
+        if (rc < 0)
             status = cli_fail(cli, &e);
+        else if (rc == 0) /* silence would leave open whether it was heard */
+            cli_say(cli, false, "%s%snothing to invalidate", argc ? argv[i] : "", argc ? ": " : "");
     }
     if (globals.json) {
         doc_end(&state.doc);
