@@ -12,6 +12,7 @@ test_failed=0
 test_pids=
 test_finished=
 
+umask 022
 test_work=$(mktemp -d "${TMPDIR:-/tmp}/larder-test.XXXXXXXX") || exit 99
 
 # test_stop PID: asks politely more than once, because a child of the shell that has not reached

@@ -368,5 +368,6 @@ int main(void)
         cmocka_unit_test_setup_teardown(read_only, make_repo, remove_repo),
         cmocka_unit_test_setup_teardown(many_writers, make_repo, remove_repo),
     };
+    umask(022); /* other users are to read what we make */
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

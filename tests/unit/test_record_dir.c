@@ -630,5 +630,6 @@ int main(void)
         TEST(each),
         TEST(judged),
     };
+    umask(022); /* other users are to read what we make */
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

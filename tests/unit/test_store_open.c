@@ -385,5 +385,6 @@ int main(void)
         BARE(shared_locks_are_shared),
         BARE(lock_names_are_short_and_distinct),
     };
+    umask(022); /* other users are to read what we make */
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
