@@ -12,7 +12,8 @@ LARDER_BEGIN_DECLS
 struct larder_net_options {
     size_t size;                /* sizeof(struct larder_net_options) */
     int64_t connect_timeout_ns; /* 0: 20 s */
-    int64_t stall_timeout_ns;   /* no byte for so long ends a transfer; 0: 30 s */
+    int64_t stall_timeout_ns;   /* no byte for so long, or fewer than 1 KiB of an answer
+                                   that has begun, ends a transfer; 0: 30 s */
     unsigned retries;           /* of requests that failed in a way that may pass */
     const char *header_file;    /* request headers "Name: value" for entries that name no file of
                                    their own; sent to the source's origin only; NULL: none */

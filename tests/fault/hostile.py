@@ -399,10 +399,11 @@ def endless(box, _):
 
 
 def drip(box, _):
-    """Slower than the stall timeout; faster, but a header without an end."""
+    """Slower than the stall timeout; faster, but by bytes; and a header without an end."""
     env = {"LARDER_NET_STALL_TIMEOUT": "1s"}
     head = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 100000\r\n\r\n"
-    for first, piece, pause in ((head, b"[", 3), (b"", b"", 3), (b"HTTP/1.1 200 OK\r\nX: ", b"x", 3)):
+    endless = b"HTTP/1.1 200 OK\r\nX: "
+    for first, piece, pause in ((head, b"[", 3), (head, b"[", 0.2), (b"", b"", 3), (endless, b"x", 0.2)):
         server = Raw({".": Again(first, piece, pause)})
         attack(box, "inspect", f"docker://{server.host}/a:1", env=env)
         attack(box, "copy", f"docker://{server.host}/a:1", "oci:drip:1", env=env)

@@ -214,9 +214,16 @@ static void test_limits_and_stalls(void **state)
                   (struct http_request){0}, "/a.txt?x.delay=3600");
     assert_int_equal(got.rc, -LARDER_UNREACHABLE);
     got_done(&got);
+    /* What comes by the byte would take longer than this test may. */
+    got = perform((struct http_options){.stall_timeout_ns = NS_PER_S}, (struct http_request){0},
+                  "/big?x.drip=[1,0.2]");
+    assert_int_equal(got.rc, -LARDER_UNREACHABLE);
+    assert_int_equal(got.e.sys_errno, ETIME);
+    assert_true(http_is_transient(&got.e));
+    got_done(&got);
     /* Slow is not stalled. On a machine that is slow itself all is done more slowly. */
-    static const char *const slow[] = {"/a.txt?x.drip=[1,0.12]", "/a.txt?x.drip=[1,0.6]",
-                                       "/a.txt?x.drip=[1,3]", "/a.txt?x.drip=[1,15]"};
+    static const char *const slow[] = {"/big?x.drip=[2000,0.12]", "/big?x.drip=[2000,0.6]",
+                                       "/big?x.drip=[2000,3]", "/big?x.drip=[2000,15]"};
     int rc = -1;
     int64_t stall_ns = 300 * NS_PER_MS;
     for (size_t i = 0; i < ARRAY_LEN(slow) && rc < 0; i++, stall_ns *= 5) {

@@ -43,7 +43,7 @@ static size_t on_header(char *data, size_t size, size_t n, void *arg)
 {
     struct conversation *c = arg;
     size_t bytes = size * n;
-    c->x->active_ns = clock_monotonic_ns();
+    exchange_received(c->x, bytes);
     int rc = c->x->is_head_done ? http_head_count(&c->x->head, bytes, c->e) /* trailers */
                                 : exchange_line(c->x, (struct slice){data, bytes}, c->e);
     if (rc < 0) {
@@ -57,6 +57,7 @@ static size_t on_body(char *data, size_t size, size_t n, void *arg)
 {
     struct conversation *c = arg;
     size_t bytes = size * n;
+    exchange_received(c->x, bytes);
     int rc = exchange_body(c->x, data, bytes, false, c->e);
     c->is_cut = rc > 0;
     if (rc == 0)

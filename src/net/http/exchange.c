@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Time limits: looking up, connecting and TLS have their own; from then on an exchange ends when no
- * byte came or went for stall_timeout_ns, or no byte of an answer for answer_timeout_ns after the
- * request was sent. Time spent in the caller's callbacks (a full disk queue) is not the server's
- * and doesn't count.
+ * byte came or went for stall_timeout_ns, fewer than DRIP_BYTES of an answer that has begun, or no
+ * byte of one for answer_timeout_ns after the request was sent. Time spent in the caller's
+ * callbacks (a full disk queue) is not the server's and doesn't count.
  */
 #include "net/http/exchange.h"
 
@@ -21,6 +21,9 @@
 
 /* Pages of errors and redirects are read only to keep the connection. */
 #define OTHER_BODY_MAX (64 * 1024)
+/* A server that drips would hold whoever waits, and all who wait for them, for as long as it likes:
+ * with so few bytes of an answer in the time in which one has to come, it might as well be gone. */
+#define DRIP_BYTES 1024U
 /* The header lines of one request: servers refuse more. */
 #define REQUEST_HEAD_MAX (256UL * 1024)
 /* A body that is sent once and can't be sent again is worth a round trip to learn that it is
@@ -234,7 +237,8 @@ void exchange_begin(struct exchange *x)
     x->head = (struct http_head){.response = &x->response};
     x->is_head_done = x->is_redirect = x->is_sent = false;
     x->body_bytes = 0;
-    x->active_ns = 0;
+    x->active_ns = x->drip_ns = 0;
+    x->drip_from = x->received_bytes = 0;
     x->tick_ns = clock_monotonic_ns();
     if (x->request->error_body)
         buf_reset(x->request->error_body);
@@ -244,6 +248,8 @@ int exchange_line(struct exchange *x, struct slice line, struct larder_error *e)
 {
     const struct http_request *request = x->request;
     int state = http_head_line(&x->head, line, e);
+    if (state == HTTP_HEAD_INTERIM)
+        x->drip_ns = 0; /* the next byte comes when it comes */
     if (state != HTTP_HEAD_FINAL)
         return state;
     x->is_head_done = true;
@@ -253,7 +259,8 @@ int exchange_line(struct exchange *x, struct slice line, struct larder_error *e)
         if (rc < 0)
             return rc;
     }
-    x->active_ns = clock_monotonic_ns();
+    x->active_ns = x->drip_ns = clock_monotonic_ns();
+    x->drip_from = x->received_bytes;
     return HTTP_HEAD_FINAL;
 }
 
@@ -319,12 +326,25 @@ int exchange_body(struct exchange *x, const void *data, size_t n, bool is_in_roo
     if (request->max_body_bytes > 0 && x->body_bytes > request->max_body_bytes)
         return error_set(e, LARDER_LIMIT, "body is larger than %llu bytes",
                          (unsigned long long)request->max_body_bytes);
+    int64_t began = clock_monotonic_ns();
     int rc = request->body ? deliver(request, data, n, is_in_room, e) : 0;
     x->active_ns = clock_monotonic_ns();
+    if (x->drip_ns != 0)
+        x->drip_ns += x->active_ns - began; /* our own time is not the server's */
     return rc < 0 ? rc : 0;
 }
 
 /* ---- time ---- */
+
+void exchange_received(struct exchange *x, uint64_t n)
+{
+    x->active_ns = clock_monotonic_ns();
+    x->received_bytes += n;
+    if (x->drip_ns == 0 || x->received_bytes - x->drip_from >= DRIP_BYTES) {
+        x->drip_ns = x->active_ns;
+        x->drip_from = x->received_bytes;
+    }
+}
 
 int exchange_tick(struct exchange *x, int64_t now, struct larder_error *e)
 {
@@ -350,11 +370,14 @@ int exchange_check_stall(const struct exchange *x, int64_t now, struct larder_er
         else if ((m == HTTP_PUT || m == HTTP_POST || m == HTTP_PATCH) && limit < STORE_TIMEOUT_NS)
             limit = STORE_TIMEOUT_NS;
     }
-    if (x->active_ns == 0 || now - x->active_ns < limit)
-        return 0;
     char text[32];
-    return error_errno_code(e, LARDER_UNREACHABLE, ETIME, "no byte for %s",
-                            duration_format(limit, text));
+    if (x->active_ns != 0 && now - x->active_ns >= limit)
+        return error_errno_code(e, LARDER_UNREACHABLE, ETIME, "no byte for %s",
+                                duration_format(limit, text));
+    if (x->drip_ns != 0 && x->is_sent && now - x->drip_ns >= limit)
+        return error_errno_code(e, LARDER_UNREACHABLE, ETIME, "fewer than %u bytes in %s",
+                                DRIP_BYTES, duration_format(limit, text));
+    return 0;
 }
 
 /* ---- the end ---- */

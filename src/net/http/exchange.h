@@ -84,6 +84,10 @@ struct exchange {
     bool is_sent;       /* the request's last byte left us */
     uint64_t body_bytes;
     int64_t active_ns; /* monotonic: last byte; 0: not connected yet */
+    /* since then, and from that byte of the answer on, fewer than DRIP_BYTES came; 0: no byte yet
+     */
+    int64_t drip_ns;
+    uint64_t drip_from, received_bytes;
     int64_t tick_ns;
 };
 
@@ -113,6 +117,8 @@ static inline void exchange_sent(const struct exchange *x, uint64_t n_bytes)
     if (u && u->ret_sent_bytes)
         *u->ret_sent_bytes = n_bytes;
 }
+/* So many bytes of the answer came just now. */
+void exchange_received(struct exchange *x, uint64_t n);
 /* Begins (again): forgets what an earlier attempt was answered. */
 void exchange_begin(struct exchange *x);
 /* One line of the head: a state; at FINAL the caller's `head` was called. */

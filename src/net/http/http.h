@@ -27,7 +27,8 @@ struct http_client;
 
 struct http_options {
     int64_t connect_timeout_ns; /* 0: 20 s */
-    int64_t stall_timeout_ns;   /* no byte for so long ends the transfer; 0: 30 s */
+    int64_t stall_timeout_ns;   /* no byte for so long, or fewer than 1 KiB of an answer
+                                   that has begun, ends the transfer; 0: 30 s */
     int64_t answer_timeout_ns;  /* from a sent request to its answer's first byte; 0: as above, but
                                    5 min for POST, PUT, PATCH: registries store before they answer */
     unsigned retries;           /* of requests that failed in a way that may pass */

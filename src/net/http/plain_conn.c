@@ -245,7 +245,7 @@ int plain_receive(struct plain *p, void *to, size_t n, bool is_all, size_t *ret_
 {
     ssize_t got = recv(p->conn->fd, to, n, is_all ? MSG_WAITALL : 0);
     if (got > 0) {
-        p->x->active_ns = clock_monotonic_ns();
+        exchange_received(p->x, (uint64_t)got);
         p->is_answered = true;
         *ret_n = (size_t)got;
         return PLAIN_BYTES;
