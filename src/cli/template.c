@@ -40,41 +40,17 @@ static int refuse(const struct filling *f, const char *what, struct slice word)
 
 static int print(struct filling *f, const struct json *node);
 
-struct member {
-    const char *key;
-    const struct json *value;
-};
-
-struct members {
-    struct member *list;
-    size_t n;
-};
-
-static int add_member(void *arg, const char *key, const struct json *value)
-{
-    struct members *members = arg;
-    members->list[members->n++] = (struct member){key, value};
-    return 0;
-}
-
-static int by_key(const void *a, const void *b)
-{
-    return strcmp(((const struct member *)a)->key, ((const struct member *)b)->key);
-}
-
 /* As Go prints maps: sorted. */
 static int print_map(struct filling *f, const struct json *node)
 {
-    CLEANUP_FREE struct member *list = calloc(json_length(node) + 1, sizeof(*list));
-    struct members members = {list, 0};
+    size_t n = 0;
+    CLEANUP_FREE struct json_member *list = json_sorted(node, &n);
     int rc = 0;
 
     if (!list)
         return error_nomem(f->e);
-    (void)json_each(node, add_member, &members);
-    qsort(list, members.n, sizeof(*list), by_key);
     buf_puts(f->out, "map[");
-    for (size_t i = 0; rc == 0 && i < members.n; i++) {
+    for (size_t i = 0; rc == 0 && i < n; i++) {
         buf_puts(f->out, i > 0 ? " " : "");
         text_sanitize(slice_of(list[i].key), f->out);
         buf_puts(f->out, ":");

@@ -208,6 +208,27 @@ int json_each(const struct json *node,
     return 0;
 }
 
+static int by_key(const void *a, const void *b)
+{
+    return strcmp(((const struct json_member *)a)->key, ((const struct json_member *)b)->key);
+}
+
+struct json_member *json_sorted(const struct json *node, size_t *ret_n)
+{
+    json_t *object = json_is_object(raw_const(node)) ? (json_t *)(uintptr_t)raw_const(node) : NULL;
+    struct json_member *list = calloc(json_object_size(object) + 1, sizeof(*list));
+    size_t n = 0;
+
+    if (!list)
+        return NULL;
+    for (void *i = json_object_iter(object); i; i = json_object_iter_next(object, i))
+        list[n++] =
+            (struct json_member){json_object_iter_key(i), wrap_const(json_object_iter_value(i))};
+    qsort(list, n, sizeof(*list), by_key);
+    *ret_n = n;
+    return list;
+}
+
 struct json *json_new_object(void)
 {
     return wrap(json_object());

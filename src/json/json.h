@@ -57,6 +57,13 @@ const char *json_text(const struct json *node);
 /* Each member in the document's order; a non-zero result ends the walk and is returned. */
 int json_each(const struct json *node,
               int (*fn)(void *arg, const char *key, const struct json *value), void *arg);
+struct json_member {
+    const char *key;
+    const struct json *value;
+};
+/* All members in the order of their keys' bytes, as Go has maps; malloc'd, of the node's lifetime.
+ * NULL: out of memory. */
+struct json_member *json_sorted(const struct json *node, size_t *ret_n);
 
 /* ---- building ---- */
 struct json *json_new_object(void); /* NULL: out of memory */

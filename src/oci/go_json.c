@@ -83,43 +83,17 @@ void go_json_string(struct buf *out, const char *text)
 
 /* ---- nodes ---- */
 
-struct member {
-    const char *key;
-    const struct json *value;
-};
-
-struct members {
-    struct member *list;
-    size_t n;
-};
-
-static int collect(void *arg, const char *key, const struct json *value)
-{
-    struct members *members = arg;
-    members->list[members->n++] = (struct member){key, value};
-    return 0;
-}
-
-static int by_key(const void *a, const void *b)
-{
-    return strcmp(((const struct member *)a)->key, ((const struct member *)b)->key);
-}
-
 /* Members sorted by the bytes of their keys, as Go writes a map. */
 static void put_object(struct buf *out, const struct json *node)
 {
-    struct members members = {NULL, 0};
-    size_t n = json_length(node);
-    CLEANUP_FREE struct member *list = calloc(n ? n : 1, sizeof(*list));
+    size_t n = 0;
+    CLEANUP_FREE struct json_member *list = json_sorted(node, &n);
     if (!list) {
         out->failed = LARDER_NOMEM;
         return;
     }
-    members.list = list;
-    (void)json_each(node, collect, &members);
-    qsort(list, members.n, sizeof(*list), by_key);
     buf_putc(out, '{');
-    for (size_t i = 0; i < members.n; i++) {
+    for (size_t i = 0; i < n; i++) {
         if (i > 0)
             buf_putc(out, ',');
         go_json_string(out, list[i].key);
