@@ -29,6 +29,8 @@ CLANG_FORMAT = 14
 # A step that runs longer hangs, on the slowest of machines.
 STEP_SECONDS = 2 * 3600
 LOG_TAIL = 60
+# Half of their time most tests wait for a server, a clock or the disk.
+TESTS_AT_ONCE = os.cpu_count() + 1
 # So many of a step's failures are named in the end.
 NAMED_MAX = 20
 LOGS = "build/check-logs"
@@ -273,7 +275,7 @@ def run_tests(variant, wanted, env=None, prefix=(), multiplier=1):
             os.unlink(old)
         status = step.run([*prefix, "meson", "test", "-C", directory, "--no-rebuild", "--logbase",
                            base, "--timeout-multiplier", str(multiplier),
-                           *names], env=env, check=False)
+                           "--num-processes", str(TESTS_AT_ONCE), *names], env=env, check=False)
         protocols = {name: protocol for name, (_, protocol) in tests.items()}
         count, ran = count_results(step, f"{directory}/meson-logs/{base}.json", protocols)
         if ran != len(names):
