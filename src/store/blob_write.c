@@ -215,9 +215,10 @@ static int flush_buffer(struct blob_write *w, struct larder_error *e)
     uint64_t at = w->writer.start + w->written_bytes;
     int failed = 0;
 
-    if (!b)
+    /* An empty one stays; the file's state may be the other thread's. */
+    if (!b || b->n == 0)
         return 0;
-    if (b->n && is_behind(w)) {
+    if (is_behind(w)) {
         w->written_bytes += b->n;
         hash_stream_share(w->stream, TAKE_PTR(w->buffer));
         failed = write_behind_put(w->behind, b, at);
