@@ -330,6 +330,22 @@ def told(error):
                               for f in frames)])
 
 
+class Struck:
+    """How registry_faults.py strikes a job."""
+    # Exit codes beside 1 of a run that met an error: 8 when it was the registry.
+    failed = (8,)
+    # GLib ends a process that has no memory: then it is as if somebody had killed it.
+    may_abort = False
+    kinds = ("kill", "error", "memory")
+    # Classes of the system calls that are counted, when not all that the kind has.
+    classes = None
+    points_factor = 1  # of --points
+
+    def is_aimed(self, call):
+        """Whether that system call is worth a strike."""
+        return True
+
+
 # ---- many points -------------------------------------------------------------------------------
 
 

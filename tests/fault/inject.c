@@ -4,18 +4,18 @@
  * its threads and children: kills the whole tree before the call is made, lets the call fail with
  * an errno, or cuts a write short.
  *
- *     inject [-o REPORT] [-c CLASS,...] [-n N [-s]] [-e ERRNO|-w] COMMAND [ARG]...
+ *     inject [-o REPORT] [-c CLASS,...] [-n N [-s]] [-e ERRNO|-w|-i] COMMAND [ARG]...
  *
  * Without -n it only counts. -e: the call fails with that number; -w: half of what was to be
- * written is written; neither: SIGKILL. -s: from the Nth on, every one that needs space (a disk
- * that stays full). REPORT gets one line a counted call, "N NAME OBJECT", up to the Nth; "total N"
- * ends it. The exit status is the command's, 128 + signal when one ended it, 125 when this program
- * failed.
+ * written is written; -i: it is made, and the command gets SIGINT; none of them: SIGKILL. -s: from
+ * the Nth on, every one that needs space (a disk that stays full). REPORT gets one line a counted
+ * call, "N NAME OBJECT", up to the Nth; "total N" ends it. The exit status is the command's, 128 +
+ * signal when one ended it, 125 when this program failed.
  *
- * Only calls that change files are counted (with -c net,... those that talk to others, too): a kill
- * between two of them leaves what a kill at the second one leaves. A seccomp filter stops the
- * command at these calls only, so that it runs at nearly full speed; strace would stop it at all of
- * them.
+ * Only calls that change files are counted (with -c net,... those that talk to others, too, with -c
+ * thread,... those that start a thread): a kill between two of them leaves what a kill at the
+ * second one leaves. A seccomp filter stops the command at these calls only, so that it runs at
+ * nearly full speed; strace would stop it at all of them.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -63,14 +63,15 @@ enum call_class {
     CLASS_LOCK = 1u << 9,
     CLASS_CLONE = 1u << 10, /* reflink */
     CLASS_ALL = (1u << 11) - 1,
-    CLASS_NET = 1u << 11,  /* only by its name: a connection made, something sent */
-    CLASS_RECV = 1u << 12, /* only by its name: something received */
+    CLASS_NET = 1u << 11,    /* only by its name: a connection made, something sent */
+    CLASS_RECV = 1u << 12,   /* only by its name: something received */
+    CLASS_THREAD = 1u << 13, /* only by its name: a thread or a process started */
     CLASS_NEEDS_SPACE =
         CLASS_OPEN | CLASS_WRITE | CLASS_LINK | CLASS_RENAME | CLASS_MKDIR | CLASS_CLONE,
 };
-static const char *const class_names[] = {"open",   "write", "sync",     "link", "rename",
-                                          "unlink", "mkdir", "truncate", "mode", "lock",
-                                          "clone",  "net",   "recv"};
+static const char *const class_names[] = {"open",   "write", "sync",     "link",  "rename",
+                                          "unlink", "mkdir", "truncate", "mode",  "lock",
+                                          "clone",  "net",   "recv",     "thread"};
 
 /* What a call works on, for the report: argument numbers, -1 for none. */
 struct call {
@@ -115,6 +116,8 @@ static const struct call calls[] = {
     {SYS_sendmsg, "sendmsg", CLASS_NET, -1, 0, -1},
     {SYS_recvfrom, "recvfrom", CLASS_RECV, -1, 0, -1},
     {SYS_recvmsg, "recvmsg", CLASS_RECV, -1, 0, -1},
+    {SYS_clone, "clone", CLASS_THREAD, -1, -1, -1},
+    {SYS_clone3, "clone3", CLASS_THREAD, -1, -1, -1},
 #ifdef SYS_open
     {SYS_open, "open", CLASS_OPEN, 1, -1, 0},
     {SYS_link, "link", CLASS_LINK, -1, -1, 1},
@@ -133,12 +136,14 @@ struct options {
     unsigned long target; /* 0: only count */
     bool sticky;
     bool short_write;
+    bool interrupt;
     long errnum; /* 0: kill */
 };
 
 struct run {
     struct options options;
     FILE *report;
+    pid_t main_pid; /* the command's */
     unsigned long count;
     bool is_killing;
     pid_t *pids; /* whom we trace; nobody else may get an id of theirs and be killed */
@@ -251,7 +256,8 @@ static void fail_call(pid_t pid, long errnum)
 #endif
 }
 
-/* The third argument of write, pwrite64 is the number of bytes. */
+/* The third argument of write, pwrite64 is the number of bytes, of writev, pwritev that of pieces.
+ */
 static void halve_call(pid_t pid)
 {
 #if defined(__x86_64__)
@@ -320,6 +326,8 @@ static void strike(struct run *run, pid_t pid, const struct call *call)
         halve_call(pid);
     else if (run->options.errnum > 0)
         fail_call(pid, run->options.errnum);
+    else if (run->options.interrupt)
+        kill(run->main_pid, SIGINT);
     else if (!run->options.short_write)
         kill_all(run);
 }
@@ -400,7 +408,7 @@ static void at_stop(struct run *run, pid_t pid, int status)
         ptrace(PTRACE_CONT, pid, NULL, (void *)(intptr_t)(event != 0 ? 0 : sig));
 }
 
-static int follow(struct run *run, pid_t main_pid)
+static int follow(struct run *run)
 {
     int result = STATUS_BROKEN;
     int status;
@@ -415,7 +423,7 @@ static int follow(struct run *run, pid_t main_pid)
             continue;
         }
         forget(run, pid);
-        if (pid == main_pid)
+        if (pid == run->main_pid)
             result = WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
     }
     return result;
@@ -433,6 +441,9 @@ static pid_t start(const struct options *options, char **command)
     if (pid < 0)
         die("fork");
     if (pid == 0) {
+        /* Background jobs of a shell ignore it, and so would the command. */
+        if (options->interrupt)
+            signal(SIGINT, SIG_DFL);
         /* Not before the tracer is there: a filtered call without one fails. */
         if (read(gate[0], &byte, 1) != 1 || install_filter(options->classes) < 0)
             die("filter");
@@ -475,7 +486,7 @@ static void parse(int argc, char **argv, struct options *options)
     int c;
 
     /* "+": the command's own options are its own. */
-    while ((c = getopt(argc, argv, "+o:c:n:e:sw")) != -1) {
+    while ((c = getopt(argc, argv, "+o:c:n:e:swi")) != -1) {
         if (c == 'o')
             options->report = optarg;
         else if (c == 'c')
@@ -488,6 +499,8 @@ static void parse(int argc, char **argv, struct options *options)
             options->sticky = true;
         else if (c == 'w')
             options->short_write = true;
+        else if (c == 'i')
+            options->interrupt = true;
         else
             exit(STATUS_BROKEN);
     }
@@ -499,9 +512,8 @@ static void parse(int argc, char **argv, struct options *options)
 
 int main(int argc, char **argv)
 {
-    struct run run = {{NULL, CLASS_ALL, 0, false, false, 0}, NULL, 0, false, NULL, 0};
+    struct run run = {.options = {.classes = CLASS_ALL}};
     int result;
-    pid_t pid;
 
     parse(argc, argv, &run.options);
     if (run.options.report) {
@@ -509,9 +521,9 @@ int main(int argc, char **argv)
         if (!run.report)
             die(run.options.report);
     }
-    pid = start(&run.options, argv + optind);
-    remember(&run, pid);
-    result = follow(&run, pid);
+    run.main_pid = start(&run.options, argv + optind);
+    remember(&run, run.main_pid);
+    result = follow(&run);
     if (run.report) {
         fprintf(run.report, "total %lu\n", run.count);
         if (fclose(run.report) != 0)

@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
 """Every job with a registry (registry_jobs.py) under every fault: kill -9 at each system call that
-talks to others or changes a file, an error from each of them, and each allocation that fails.
+talks to others or changes a file, an error from each of them, and each allocation that fails; and
+SIGINT, and threads that can't be started, for what has a thread of its own.
 
 After a kill whatever is visible is whole, and the same command run again ends right, without
 sending a blob that the registry has. After an error the command has done its job all the same, or
@@ -32,11 +33,14 @@ ERRORS = {
     "openat": (errno.ENOSPC, errno.EMFILE, errno.EACCES, errno.EROFS),
     "write": (errno.ENOSPC, errno.EIO),
     "pwrite64": (errno.ENOSPC, errno.EIO),
+    "clone": (errno.EAGAIN,),
+    "clone3": (errno.EAGAIN,),
 }
 OTHERS = (errno.EIO, errno.ENOSPC)
 NETWORK = ("socket", "connect", "sendmsg", "sendto", "recvfrom", "recvmsg")
+THREADS = ("clone", "clone3")
 WRITES = ("write", "pwrite64", "writev", "pwritev")
-OBJECTS = r"oci:|oci-archive:|blob|manifest|registry|repository|127\.0\.0\.1|image|store|layout|meta\.json|digest|[0-9a-f]{64}|/"
+OBJECTS = r"thread|oci:|oci-archive:|blob|manifest|registry|repository|127\.0\.0\.1|image|store|layout|meta\.json|digest|[0-9a-f]{64}|/"
 numbers = itertools.count(1)
 
 
@@ -50,7 +54,7 @@ def finish(box, registry, job, repo, argv, is_counted=True):
 
 
 def kill(box, registry, job, repo, argv, n, _):
-    result, calls = box.inject(argv, ["-c", KILLED_AT, "-n", str(n)])
+    result, calls = box.inject(argv, ["-c", job.classes or KILLED_AT, "-n", str(n)])
     what = calls[n - 1] if len(calls) >= n else "end"
     try:
         if len(calls) >= n and result.status not in (-9, 137):
@@ -78,7 +82,7 @@ def check_failure(box, job, result, number):
 
 def fail(box, registry, job, repo, argv, n, how):
     mode, number = how
-    options = ["-c", FAILING, "-n", str(n)]
+    options = ["-c", job.classes or FAILING, "-n", str(n)]
     options += ["-s", "-w"] if mode == "short" else ["-e", str(number)]
     options += ["-s"] if mode == "sticky" else []
     result, calls = box.inject(argv, options)
@@ -101,6 +105,24 @@ def fail(box, registry, job, repo, argv, n, how):
     except Wrong as wrong:
         raise Wrong(f"{mode} {errno.errorcode.get(number, '')} at call {n}, {what}: "
                     f"{wrong}") from None
+
+
+def interrupt(box, registry, job, repo, argv, n, _):
+    """While more of the layer is waited for: what came stays."""
+    result, calls = box.inject(job.stalled(registry, argv),
+                               ["-c", job.classes, "-n", str(n), "-i"])
+    what = calls[n - 1] if len(calls) >= n else "end"
+    try:
+        if result.status != 130 or "cancel" not in result.err:
+            raise Wrong(f"expected 130: {result}")
+        if registry_jobs.sha256(registry.layer) in what and job.arrived(box, registry) == 0:
+            raise Wrong("nothing of what came was kept")
+        box.check_blobs()
+        box.check_fsck_harmless()
+        job.look(box, registry, repo)
+        finish(box, registry, job, repo, argv)
+    except Wrong as wrong:
+        raise Wrong(f"interrupted at call {n}, {what}: {wrong}") from None
 
 
 def starve(box, registry, job, repo, argv, n, is_sticky):
@@ -143,11 +165,17 @@ def error_points(calls, chosen, everything):
         errors = ERRORS.get(name, OTHERS)
         points += [(n, ("once", error)) for error in (
             errors if everything else (errors[n % len(errors)],))]
-        if name not in NETWORK and (everything or n % 3 == 0):
+        if name not in NETWORK + THREADS and (everything or n % 3 == 0 or name == "pwritev"):
             points.append((n, ("sticky", errno.ENOSPC)))
         if name in WRITES:
             points.append((n, ("short", 0)))
     return points
+
+
+def interrupt_points(calls, chosen, everything):
+    """Those that surely come before the answer stalls."""
+    writes = [n for n, call in enumerate(calls, 1) if call.split(" ", 1)[0] in WRITES]
+    return [(n, None) for n in chosen if n in writes[:len(writes) // 2]]
 
 
 def memory_points(calls, chosen, everything):
@@ -157,7 +185,7 @@ def memory_points(calls, chosen, everything):
 
 def calls_of(classes):
     def count(box, registry, job, repo, argv):
-        result, calls = box.inject(argv, ["-c", classes])
+        result, calls = box.inject(argv, ["-c", job.classes or classes])
         job.check(box, registry, repo, result)
         return calls
     return count
@@ -176,6 +204,7 @@ KINDS = {
     "kill": (kill, calls_of(KILLED_AT), kill_points),
     "error": (fail, calls_of(FAILING), error_points),
     "memory": (starve, allocations, memory_points),
+    "interrupt": (interrupt, calls_of(KILLED_AT), interrupt_points),
 }
 
 
@@ -184,7 +213,7 @@ def in_a_box(scratch, registry, job, function, *arguments):
     with scratch.box() as box:
         box.env["LARDER_NET_RETRIES"] = "1"
         job.prepare(box, registry, repo)
-        box.notes["struck"] = function in (kill, fail, starve)
+        box.notes["struck"] = function in (kill, fail, starve, interrupt)
         return function(box, registry, job, repo, job.argv(box, registry, repo), *arguments)
 
 
@@ -198,7 +227,9 @@ def run(tap, scratch, registry, kind, job, number, args):
     except Exception as wrong:  # a broken job is a failed one
         tap.report(False, f"{title}: without a fault", [faultlib.told(wrong)])
         return
-    chosen = [args.at] if args.at else faultlib.choose(len(calls), args.points, number)
+    aimed = [n for n, call in enumerate(calls, 1) if kind == "memory" or job.is_aimed(call)]
+    chosen = [args.at] if args.at else [aimed[i - 1] for i in faultlib.choose(
+        len(aimed), args.points * job.points_factor, number)]
 
     def one(point):
         try:
@@ -218,11 +249,13 @@ def main():
     faultlib.need_inject()
     tap = Tap()
     begin = time.monotonic()
-    kinds = [kind for kind in KINDS if kind != "memory" or not faultlib.is_sanitized()]
+    without = ("memory",) if faultlib.is_sanitized() else ()
     with Scratch() as scratch, Registry(scratch) as registry:
         with scratch.box() as box:
             registry_jobs.fill(registry, box, scratch.path)
-        for number, (job, kind) in enumerate(itertools.product(registry_jobs.all_jobs(), kinds)):
+        all_kinds = [(job, kind) for job in registry_jobs.all_jobs() for kind in job.kinds
+                     if kind not in without]
+        for number, (job, kind) in enumerate(all_kinds):
             run(tap, scratch, registry, kind, job, number, args)
     print(f"# {faultlib.elapsed(begin)}")
     return tap.done()

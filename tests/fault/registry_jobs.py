@@ -7,13 +7,14 @@ import hashlib
 import io
 import json
 import os
+import re
 import struct
 import tarfile
 import time
 
 import publish_faults
 import update_jobs
-from faultlib import Wrong, qcow2
+from faultlib import Struck, Wrong, qcow2
 from publish_faults import compact, sha256, write_archive
 
 MANIFEST = "application/vnd.oci.image.manifest.v1+json"
@@ -23,6 +24,10 @@ SOURCE = "source"  # the repository of what is pulled
 DISK = qcow2("disk")
 # Leavings of this age belong to nobody any more.
 OLD_S = 8 * 24 * 3600
+# A layer that is long enough for a thread of its own that writes it, and ends within a page. From
+# the second repository nearly all of it comes, and then nothing more.
+LARGE, STALLED = "large", "stalled"
+LARGE_BYTES = (10 << 20) + 4999
 
 
 def digest_of(data):
@@ -61,14 +66,15 @@ def layout_images(path):
     return found
 
 
-class Job:
+class Job(Struck):
     name = ""
     repo_of_source = SOURCE
-    # Exit codes beside 1 of a run that met an error: 8 when it was the registry.
-    failed = (8,)
-    needs_registry = True
-    # GLib ends a process that has no memory: then it is as if somebody had killed it.
-    may_abort = False
+
+    def source(self, registry):
+        return source_of(registry, self.repo_of_source)
+
+    def digest(self, registry):
+        return registry.digest
 
     def prepare(self, box, registry, repo):
         pass
@@ -105,14 +111,14 @@ class PullStore(Job):
     name = "registry-to-store"
 
     def argv(self, box, registry, repo):
-        return ["copy", source_of(registry), "store:app"]
+        return ["copy", self.source(registry), "store:app"]
 
     def check(self, box, registry, repo, result):
-        expect(result, registry.digest)
+        expect(result, self.digest(registry))
         box.check_blobs()
         path = os.path.join(box.path, "seen")
-        expect(box.larder("copy", "store:app", f"oci:{path}:x"), registry.digest)
-        if layout_images(path) != {"x": registry.digest}:
+        expect(box.larder("copy", "store:app", f"oci:{path}:x"), self.digest(registry))
+        if layout_images(path) != {"x": self.digest(registry)}:
             raise Wrong("the store has something else")
         box.run(["rm", "-rf", path], ["rm"])
 
@@ -121,7 +127,7 @@ class PullLayout(Job):
     name = "registry-to-oci"
 
     def argv(self, box, registry, repo):
-        return ["copy", source_of(registry), "oci:layout:app"]
+        return ["copy", self.source(registry), "oci:layout:app"]
 
     def look(self, box, registry, repo):
         path = os.path.join(box.path, "layout")
@@ -129,9 +135,9 @@ class PullLayout(Job):
             layout_images(path)
 
     def check(self, box, registry, repo, result):
-        expect(result, registry.digest)
+        expect(result, self.digest(registry))
         path = os.path.join(box.path, "layout")
-        if layout_images(path).get("app") != registry.digest:
+        if layout_images(path).get("app") != self.digest(registry):
             raise Wrong(f"the layout has {layout_images(path)}")
         self.check_names(box, registry, path)
 
@@ -146,7 +152,8 @@ class PullLayout(Job):
                 place = os.path.join(path, name)
                 for file in os.listdir(place) if os.path.isdir(place) else [""]:
                     os.utime(os.path.join(place, file) if file else place, (long_ago, long_ago))
-            expect(box.larder("copy", source_of(registry), f"oci:{path}:again"), registry.digest)
+            expect(box.larder("copy", self.source(registry), f"oci:{path}:again"),
+                   self.digest(registry))
         if set(os.listdir(path)) != expected:
             raise Wrong(f"left in the layout: {left}, and then {set(os.listdir(path)) - expected}")
 
@@ -172,7 +179,7 @@ class PullArchive(Job):
     name = "registry-to-archive"
 
     def argv(self, box, registry, repo):
-        return ["copy", source_of(registry), "oci-archive:app.tar:app"]
+        return ["copy", self.source(registry), "oci-archive:app.tar:app"]
 
     def look(self, box, registry, repo):
         if os.path.exists(os.path.join(box.path, "app.tar")):
@@ -192,6 +199,52 @@ class PullArchive(Job):
         left = [name for name in os.listdir(box.path) if "app.tar" in name and name != "app.tar"]
         if left:
             raise Wrong(f"left beside the archive: {left}")
+
+
+class Large(Job):
+    """A layer that a thread of its own writes: that one is struck."""
+    kinds = (*Job.kinds, "interrupt")
+    classes = "thread,write,sync"
+    points_factor = 2
+    repo_of_source = LARGE
+    partial = None  # where the layer is until it is whole
+
+    def digest(self, registry):
+        return registry.large
+
+    def is_aimed(self, call):
+        return re.match(r"clone|\S+ .*/(oci-)?sha256-[^/]*$", call) is not None
+
+    def stalled(self, registry, argv):
+        return [source_of(registry, STALLED) if word == self.source(registry) else word
+                for word in argv]
+
+    def arrived(self, box, registry):
+        """Bytes that a run which did not end has left, and which have to be the layer's."""
+        name = digest_of(registry.layer).replace(":", "-")
+        path = os.path.join(box.path, self.partial.format(name))
+        try:
+            with open(path, "rb") as file:
+                data = file.read()
+        except FileNotFoundError:
+            return 0
+        if not registry.layer.startswith(data):
+            raise Wrong(f"{path}: {len(data)} bytes that are not the layer's first ones")
+        return len(data)
+
+    def look(self, box, registry, repo):
+        super().look(box, registry, repo)
+        self.arrived(box, registry)
+
+
+class PullLargeStore(Large, PullStore):
+    name = "registry-to-store-large"
+    partial = "store/partial/oci-{}"
+
+
+class PullLargeLayout(Large, PullLayout):
+    name = "registry-to-oci-large"
+    partial = "layout/.larder/{}"
 
 
 class PushLayout(Job):
@@ -425,6 +478,15 @@ def fill(registry, box, place):
     registry.digest = image(SOURCE)
     registry.other = image("other", seed=9)
     put_disks(registry)
+    for repo in (LARGE, STALLED):
+        registry.large = image(repo, layers=1, size=LARGE_BYTES, platforms=["linux/amd64"])
+    registry.admin("POST", "/_control", compact({"rules": [
+        {"match": f"GET /v2/{STALLED}/blobs/", "stall_after": LARGE_BYTES - (1 << 20)}]}))
+    path = os.path.join(place, LARGE)
+    box.good("copy", source_of(registry, LARGE), f"oci:{path}:app")
+    with os.scandir(os.path.join(path, "blobs", "sha256")) as files:
+        with open(max(files, key=lambda file: file.stat().st_size), "rb") as file:
+            registry.layer = file.read()
     registry.layout = os.path.join(place, "layout")
     box.good("copy", source_of(registry), f"oci:{registry.layout}:app")
 
@@ -437,4 +499,5 @@ def all_jobs():
         *(GetDisk(shape) for shape in ("file", "nosi", "containerdisk", "tart")),
         PushDisk(), Login(),
         *update_jobs.all_jobs(),
+        PullLargeStore(), PullLargeLayout(),
     ]

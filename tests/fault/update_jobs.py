@@ -8,7 +8,7 @@ import os
 import shutil
 import subprocess
 
-from faultlib import LARDER, Wrong
+from faultlib import LARDER, Struck, Wrong
 from publish_faults import compact
 
 MANIFEST = "application/vnd.oci.image.manifest.v1+json"
@@ -97,11 +97,8 @@ class Ostree:
         return "oci:layout:app"
 
 
-class Update:
+class Update(Struck):
     """steps: what the tag pointed to at each check before; before, after: the version recorded."""
-    failed = (8,)
-    needs_registry = True
-    repo_of_source = None
 
     def __init__(self, place, verb, steps, before, after):
         self.place, self.verb, self.steps = place, verb, steps
