@@ -194,7 +194,7 @@ static void a_killed_pass_goes_on(void **state)
     assert_int_equal(scrub(bed, all, &report, &told), 0);
     assert_true(report.is_complete && report.checked_blobs > 0);
     if (report.checked_blobs >= 300)
-        print_message("nothing was done before the kill\n");
+        print_message("# nothing was done before the kill\n");
 }
 
 static void time_ends_it_politely(void **state)
