@@ -84,7 +84,11 @@ expect_success 'a manifest that is none is not a usage error' '
     admin PUT /_manifest/a/page/1 "<html>" && admin PUT /_manifest/a/page/2 \
         "{\"schemaVersion\": 2, \"config\": {\"digest\": \"sha256:xyz\", \"size\": 2}}" &&
     expect_status 1 larder inspect "$here/a/page:1" 2>err && expect_match "a/page:1: JSON" err &&
-    expect_status 1 larder inspect "$here/a/page:2" 2>err && expect_match "configuration: dig" err
+    expect_status 1 larder inspect "$here/a/page:2" 2>err && expect_match "configuration: dig" err &&
+    expect_status 1 larder diff "$here/a/app:1" "$here/a/page:1" 2>err &&
+    expect_match "a/page: " err && expect_no_match "a/app" err &&
+    expect_status 1 larder diff --platform linux/amd64 "$here/a/page:1" "$here/a/app:1" 2>err &&
+    expect_match "a/page: " err
 '
 expect_success '--format prints what scripts of skopeo ask for' '
     larder inspect "$here/a/app:1" >out.json &&

@@ -201,8 +201,11 @@ static int add_referrers(struct copy_walk *w, struct copy_node *node, struct lar
     if (!node->from->ops->referrers)
         return 0;
     rc = node->from->ops->referrers(node->from, &node->digest, NULL, &bytes, e);
-    if (rc >= 0)
+    if (rc >= 0) {
         rc = manifest_parse_from(node->from, buf_slice(&bytes), NULL, &m, e);
+        if (rc < 0)
+            error_context(e, "%s: referrers", node->from->name);
+    }
     buf_done(&bytes);
     if (rc < 0)
         return rc;

@@ -185,7 +185,7 @@ static int add_manifest(struct diff_call *d, const struct store_descriptor *what
     int rc = manifest_parse_from(d->place->store, buf_slice(bytes), what->media_type, &m, e);
 
     if (rc < 0)
-        return rc;
+        return error_context(e, "%s", d->place->store->name);
     if (depth > OCI_INDEX_DEPTH_MAX)
         return error_set(e, LARDER_LIMIT, "%s: indexes in indexes, more than %d deep",
                          d->place->store->name, OCI_INDEX_DEPTH_MAX);

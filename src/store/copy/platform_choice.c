@@ -159,7 +159,7 @@ static int choose_one(struct choice *c, struct store_descriptor *root, struct bu
                          OCI_INDEX_DEPTH_MAX);
     rc = manifest_parse_from(from, buf_slice(bytes), root->media_type, &m, e);
     if (rc < 0)
-        return rc;
+        return error_context(e, "%s", from->name);
     if (m->kind == OCI_KIND_IMAGE)
         return c->depth == 0 ? check_image(from, m, c->wanted, e) : 0;
     best = best_member(m, c->wanted);
@@ -243,7 +243,7 @@ int platform_choose(struct store *from, const struct oci_platform *wanted, size_
     }
     rc = manifest_parse_from(from, buf_slice(bytes), root->media_type, &m, e);
     if (rc < 0)
-        return rc;
+        return error_context(e, "%s", from->name);
     if (m->kind == OCI_KIND_INDEX)
         return choose_several(from, wanted, n, m, root, bytes, e);
     /* One image serves if it is for any of them. */
