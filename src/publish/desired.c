@@ -88,8 +88,8 @@ static int read_manifest(struct plan *plan, struct plan_image *image, struct lar
         r = image->from->ops->manifest_get(image->from, wanted ? NULL : source_ref(image), wanted,
                                            &image->source_bytes, &found, e);
         if (r == 0)
-            r = oci_manifest_parse(buf_slice(&image->source_bytes), found.media_type,
-                                   &image->manifest, e);
+            r = manifest_parse_from(image->from, buf_slice(&image->source_bytes), found.media_type,
+                                    &image->manifest, e);
         if (r < 0)
             break;
         if (image->manifest->kind == OCI_KIND_IMAGE) {

@@ -74,7 +74,8 @@ expect_success '--v2s2' '
 expect_success 'what cannot be published' '
     expect_status 2 publish --tag 1 "$here/build/multi:1" 2>err && expect_match "index" err &&
     expect_status 2 publish --tag 1 "$here/build/amd:1" "$here/build/amd:1" 2>err &&
-    expect_match "linux/amd64" err &&
+    expect_match "linux/amd64" err && admin PUT /_manifest/build/page/1 "<html>" &&
+    expect_status 1 publish --tag 1 "$here/build/page:1" 2>err && expect_match "build/page:1" err &&
     expect_status 8 publish --tag 1 docker://127.0.0.1:1/a:1 2>err
 '
 expect_success 'a registry that fails is not one that has nothing' '

@@ -165,6 +165,11 @@ static void test_tag_is_something_else(void **state)
     assert_non_null(strstr(f->e.msg, "not a list of referrers"));
     EXPECT(f, "PUT ", 1);
     assert_true(count(f, NULL) < 0);
+
+    /* Nor is what is no document at all; it is the registry's fault. */
+    assert_int_equal(registry_server_ask(&f->server, "PUT", path, INDEX, "<html>", 6, NULL), 200);
+    RC(f, count(f, NULL), -LARDER_PROTO);
+    RC(f, put(f, &r), -LARDER_PROTO);
 }
 
 /* An endpoint that answers 200 to everything is no API. */

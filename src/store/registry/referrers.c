@@ -11,6 +11,7 @@
 #include "net/http/url.h"
 #include "oci/manifest.h"
 #include "oci/write.h"
+#include "store/blob_read.h"
 #include "store/registry/location.h"
 #include "store/registry/session.h"
 
@@ -66,14 +67,15 @@ static int add_entry(struct listing *l, const struct oci_descriptor *d, struct l
     return 0;
 }
 
-static int add_page(struct listing *l, struct slice bytes, const char *type, struct larder_error *e)
+static int add_page(const struct registry *r, struct listing *l, struct slice bytes,
+                    const char *type, struct larder_error *e)
 {
     struct oci_manifest **pages = realloc(l->pages, (l->n_pages + 1) * sizeof(*pages));
     struct oci_manifest *page = NULL;
     if (!pages)
         return error_nomem(e);
     l->pages = pages;
-    int rc = oci_manifest_parse(bytes, NULL, &page, e);
+    int rc = manifest_parse_from(&r->store, bytes, NULL, &page, e);
     if (rc < 0)
         return rc;
     l->pages[l->n_pages++] = page;
@@ -142,7 +144,7 @@ static int ask_page(struct registry *r, struct listing *l, const char *path, cha
         l->is_filtered = type && slice_equal_nocase(filters, SLICE_LIT("artifactType"));
         rc = call_check_encoding(r, &c, e);
         if (rc == 0)
-            rc = add_page(l, buf_slice(&page), type, e);
+            rc = add_page(r, l, buf_slice(&page), type, e);
         if (rc == 0)
             rc = next_page(r, &c, &next, e);
         if (rc == 0)
@@ -190,7 +192,7 @@ static int ask_tag(struct registry *r, struct listing *l, const struct larder_di
     struct buf bytes = BUF_INIT(OCI_MANIFEST_BYTES_MAX);
     int rc = referrers_tag_read(r, subject, &bytes, e);
     if (rc == 1)
-        rc = add_page(l, buf_slice(&bytes), type, e);
+        rc = add_page(r, l, buf_slice(&bytes), type, e);
     buf_done(&bytes);
     return rc;
 }

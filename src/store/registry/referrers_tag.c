@@ -12,6 +12,7 @@
 #include "base/hash.h"
 #include "oci/manifest.h"
 #include "oci/write.h"
+#include "store/blob_read.h"
 #include "store/registry/session.h"
 
 #define TAG_BYTES   128
@@ -96,7 +97,7 @@ static int change_once(struct registry *r, const struct change *change, const ch
     bool is_kept_by_registry = false;
     int rc = read_list(r, change->subject, &old, ret_old, e);
     if (rc == 1)
-        rc = oci_manifest_parse(buf_slice(&old), NULL, &list, e);
+        rc = manifest_parse_from(&r->store, buf_slice(&old), NULL, &list, e);
     if (rc == 0 && list && is_no_index(list))
         rc = error_set(e, LARDER_UNSUPPORTED,
                        "%s:%s: not a list of referrers, though it has such a list's name",
