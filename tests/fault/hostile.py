@@ -17,13 +17,12 @@ import tarfile
 import tempfile
 import threading
 import time
-import urllib.request
 
 import faultlib
 from faultlib import LARDER, Scratch, Tap, Wrong
 from publish_faults import (BUILD, KEY, Registry, compact, image, make_build, sha256,
                             write_archive)
-from registry_jobs import INDEX, MANIFEST, TYPES, DISK, digest_of, put_blob, put_manifest, tar_of
+from registry_jobs import INDEX, MANIFEST, TYPES, digest_of, put_blob, put_manifest
 
 # Who is led on without an end would be for longer; who takes its time is no fault of ours.
 HOSTILE_SECONDS = 120

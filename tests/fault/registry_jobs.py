@@ -15,7 +15,7 @@ import time
 import publish_faults
 import update_jobs
 from faultlib import Struck, Wrong, qcow2
-from publish_faults import compact, sha256, write_archive
+from publish_faults import compact, sha256
 
 MANIFEST = "application/vnd.oci.image.manifest.v1+json"
 INDEX = "application/vnd.oci.image.index.v1+json"

@@ -9,10 +9,10 @@ import shutil
 import subprocess
 import time
 
-from registries import KINDS, OCI_INDEX, Registry, digest_of, kinds  # first: it takes LARDER_PEERS
+from registries import KINDS, OCI_INDEX, Registry, kinds  # first: it takes LARDER_PEERS
 from registry_gate import Gate
 import interop
-from interop import LARDER, Store, case, equal, flip, run, skip
+from interop import LARDER, Store, case, equal, flip, skip
 from images import PLAIN_LAYER, Layout, blobs_in
 
 MIB = 1 << 20
