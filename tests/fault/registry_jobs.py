@@ -203,8 +203,8 @@ class PullArchive(Job):
 
 class Large(Job):
     """A layer that a thread of its own writes: that one is struck."""
-    kinds = (*Job.kinds, "interrupt")
-    classes = "thread,write,sync"
+    kinds = (*Job.kinds, "thread", "interrupt")
+    classes = "write,sync"
     points_factor = 2
     repo_of_source = LARGE
     partial = None  # where the layer is until it is whole
