@@ -360,7 +360,7 @@ static int get_read_only(struct get_run *run, struct larder_error *e)
     else
         r = image_judge_local(run->store, entry, false, &run->local, &actual, &why, e);
     if (r == 0 && run->local != LARDER_VERDICT_VALID)
-        r = error_set(e, run->local == LARDER_VERDICT_CORRUPT ? LARDER_CORRUPT : LARDER_UNREACHABLE,
+        r = error_set(e, run->local == LARDER_VERDICT_CORRUPT ? LARDER_CORRUPT : LARDER_DENIED,
                       "image %s: %s%s, and store %s cannot be written, so nothing is fetched",
                       entry->name, run->local == LARDER_VERDICT_CORRUPT ? "corrupt: " : "",
                       why.p ? why.p : "not here", larder_store_path(run->store));

@@ -173,7 +173,7 @@ def read_only(scratch, box, disk):
     disk.remount("ro")
     try:
         box.check_path(box.good("image", "get", "a").out.strip(), OLD)
-        expect(box.larder("image", "get", "b"), 1, "ead-only")
+        expect(box.larder("image", "get", "b"), 1, "cannot be written")
         for command in (["image", "list"], ["image", "show", "a"], ["image", "verify", "a"],
                         ["image", "verify", "--deep", "a"], ["status"], ["du"], ["fsck"]):
             expect(box.larder(*command), 0)
