@@ -8,8 +8,8 @@
 #include "base/error.h"
 #include "base/fdio.h"
 #include "image/checksum/checksum_file.h"
-#include "image/registry/registry_source.h"
 #include "image/checksum/signature.h"
+#include "image/registry/registry_source.h"
 #include "image/source.h"
 #include "store/dir/dir.h"
 

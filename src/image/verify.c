@@ -18,9 +18,9 @@
 #include "image/judge.h"
 #include "image/service.h"
 #include "image/users.h"
-#include "store/upkeep/condemn.h"
 #include "store/dir/blob.h"
 #include "store/dir/ref.h"
+#include "store/upkeep/condemn.h"
 #include "store/upkeep/maintain.h"
 
 /* A blob being hashed: the file as it was when hashing began. */

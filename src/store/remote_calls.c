@@ -8,8 +8,8 @@
 #include "oci/manifest.h"
 #include "oci/platform.h"
 #include "store/blob_read.h"
-#include "store/place.h"
 #include "store/copy/platform_choice.h"
+#include "store/place.h"
 
 #define BLOB_BYTES_MAX (8UL * 1024 * 1024) /* as registry.h promises */
 

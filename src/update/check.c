@@ -24,8 +24,8 @@
 #include "base/text.h"
 #include "oci/manifest.h"
 #include "store/blob_read.h"
-#include "store/place.h"
 #include "store/copy/platform_choice.h"
+#include "store/place.h"
 #include "update/answer.h"
 
 /* Configurations are a few KiB; labels of some builds are the largest part of them. */

@@ -4,11 +4,11 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "store/blob_read.h"
 #include "base/error.h"
 #include "image/context.h"
 #include "image/source.h"
 #include "oci/manifest.h"
+#include "store/blob_read.h"
 #include "store/dir/dir.h"
 #include "store/registry/registry.h"
 

@@ -11,8 +11,8 @@
  *
  * A DIGEST is a manifest's, as everybody else means it, or else a blob's, as nosi prints it.
  */
-#include "image/registry/artifact.h"
 #include "image/entry.h"
+#include "image/registry/artifact.h"
 #include "image/sums.h"
 #include "store/store.h"
 

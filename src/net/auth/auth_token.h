@@ -6,8 +6,8 @@
  */
 #include "net/auth/challenge.h"
 #include "net/auth/credentials.h"
-#include "net/http/http.h"
 #include "net/auth/scope.h"
+#include "net/http/http.h"
 
 struct token_ask {
     const char *host;  /* the registry, for messages */

@@ -6,10 +6,10 @@
 #include <string.h>
 
 #include "base/error.h"
-#include "net/conf/certs_dir.h"
 #include "net/auth/credentials_file.h"
-#include "net/http/hostname.h"
+#include "net/conf/certs_dir.h"
 #include "net/conf/registries_conf.h"
+#include "net/http/hostname.h"
 
 /* docker.io is a name; this serves it. */
 #define DOCKER_HUB     "docker.io"

@@ -12,8 +12,8 @@
 #include "base/buf.h"
 #include "base/slice.h"
 #include "net/http/curl_lib.h"
-#include "net/transfer/header_file.h"
 #include "net/http/http.h"
+#include "net/transfer/header_file.h"
 
 struct plain_conn;
 

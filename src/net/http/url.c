@@ -7,8 +7,8 @@
 
 #include "base/clock.h"
 #include "base/error.h"
-#include "base/text.h"
 #include "base/slice.h"
+#include "base/text.h"
 #include "net/http/http.h"
 #include "net/http/url.h"
 

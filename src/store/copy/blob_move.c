@@ -7,8 +7,8 @@
 #include "base/error.h"
 #include "base/fdio.h"
 #include "base/mem.h"
-#include "store/copy/blob_pull.h"
 #include "store/blob_write.h"
+#include "store/copy/blob_pull.h"
 
 /* --- FILE -> FILE --- */
 

@@ -3,10 +3,10 @@
 
 #include <string.h>
 
-#include "store/blob_read.h"
 #include "base/error.h"
 #include "base/pool.h"
 #include "oci/manifest.h"
+#include "store/blob_read.h"
 #include "store/copy/blob_move.h"
 #include "store/copy/blob_pull.h"
 

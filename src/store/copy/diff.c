@@ -5,15 +5,15 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "store/blob_read.h"
 #include "base/buf.h"
 #include "base/error.h"
 #include "base/hash.h"
 #include "base/mem.h"
 #include "oci/manifest.h"
 #include "oci/platform.h"
-#include "store/place.h"
+#include "store/blob_read.h"
 #include "store/copy/platform_choice.h"
+#include "store/place.h"
 
 #define PLATFORM_BYTES 256U
 /* Of both images together; some 300 bytes each. */

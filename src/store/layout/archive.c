@@ -8,8 +8,8 @@
 
 #include "archive/tar.h"
 #include "base/error.h"
-#include "base/hash.h"
 #include "base/fdio.h"
+#include "base/hash.h"
 #include "store/layout/archive_private.h"
 #include "store/layout/referrers.h"
 

@@ -12,8 +12,8 @@
 #include "base/error.h"
 #include "base/fdio.h"
 #include "base/process.h"
-#include "store/upkeep/index_sync.h"
 #include "store/layout/private.h"
+#include "store/upkeep/index_sync.h"
 
 /* Space for a blob from this size on is reserved, so that a full disk is found before the work. */
 #define RESERVE_BYTES    (4ULL * 1024 * 1024)

@@ -7,8 +7,8 @@
 #include "base/error.h"
 #include "base/fdio.h"
 #include "base/hash.h"
-#include "oci/reference.h"
 #include "oci/manifest.h"
+#include "oci/reference.h"
 #include "store/upkeep/roots.h"
 
 int manifest_read_extent(const char *where, const struct store_descriptor *manifest,

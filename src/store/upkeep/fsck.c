@@ -18,10 +18,10 @@
 
 #include "base/error.h"
 #include "base/fdio.h"
-#include "store/upkeep/condemn.h"
 #include "store/dir/blob.h"
 #include "store/dir/dir.h"
 #include "store/dir/memo.h"
+#include "store/upkeep/condemn.h"
 #include "store/upkeep/gc.h"
 #include "store/upkeep/reach.h"
 #include "store/upkeep/rehash.h"

@@ -15,10 +15,10 @@
 #include "store/dir/lease.h"
 #include "store/dir/quarantine.h"
 #include "store/dir/ref.h"
-#include "store/upkeep/reach.h"
+#include "store/updates.h"
 #include "store/upkeep/fsck.h"
 #include "store/upkeep/index_sync.h"
-#include "store/updates.h"
+#include "store/upkeep/reach.h"
 
 #define OBJECT_BYTES 400
 /* Damaged refs (leases) of one name that are kept aside. */

@@ -10,8 +10,8 @@
 
 #include "base/error.h"
 #include "update/base/base.h"
-#include "update/record/record_dir.h"
 #include "update/fetch/stored.h"
+#include "update/record/record_dir.h"
 
 struct base_store {
     struct base base; /* first: a struct base is cast to it */

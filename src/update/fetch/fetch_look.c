@@ -7,8 +7,8 @@
 #include "base/fdio.h"
 #include "base/hash.h"
 #include "base/pool.h"
-#include "store/upkeep/condemn.h"
 #include "store/dir/blob.h"
+#include "store/upkeep/condemn.h"
 #include "store/upkeep/rehash.h"
 #include "update/fetch/fetch_run.h"
 

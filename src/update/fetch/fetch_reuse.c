@@ -11,8 +11,8 @@
 #include "archive/unpack.h"
 #include "base/error.h"
 #include "base/fdio.h"
-#include "store/copy/blob_pull.h"
 #include "store/blob_write.h"
+#include "store/copy/blob_pull.h"
 #include "update/fetch/fetch_run.h"
 #include "update/fetch/stored.h"
 

@@ -10,10 +10,10 @@
 #include "base/error.h"
 #include "base/fdio.h"
 #include "base/hash.h"
+#include "store/copy/platform_choice.h"
 #include "store/dir/blob.h"
 #include "store/dir/ref.h"
 #include "store/layout/index_json.h"
-#include "store/copy/platform_choice.h"
 
 #define REF_NAME_BYTES 4096U
 /* A name that moves while it is read, and gc close behind it: more often is no accident. */
